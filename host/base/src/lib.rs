@@ -1,0 +1,11 @@
+//! What every host crate stands on: time, tasks with an owner, and a gate that drains.
+//!
+//! Knows nothing of Wasm, storage, slots or configuration. Invariant: whatever starts here can be stopped and waited
+//! for by whoever started it.
+
+pub mod clock;
+pub mod gate;
+pub mod task;
+
+pub use gate::{Gate, OwnedPass, Pass};
+pub use task::TaskGroup;
