@@ -1,0 +1,105 @@
+//! Bindings generated from `wit/`, one module for each part that a component may have. It owns the mapping from WIT to
+//! Rust types and nothing else; authors never name this module, the export macro does.
+//!
+//! Each module describes only its own imports and exports, so a component carries the parts that it exports or calls.
+
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unsafe_code,
+    unused,
+    clippy::all,
+    clippy::pedantic,
+    clippy::nursery,
+    clippy::restriction,
+    reason = "generated code"
+)]
+
+/// What every plugin is: settings and self-test out, context and log in. Its section says that the component exports
+/// `lifecycle`, so every component made with this crate does; the export itself comes from [`stateful`].
+pub mod plugin {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin"],
+        inline: "package platform:sdk@0.1.0; world sdk-plugin { include platform:plugin/plugin@0.1.0; }",
+        generate_all,
+    });
+}
+
+/// A plugin that hands state over to its successor; without `handover`, what every plugin exports. One module makes
+/// both, because generated macros share one name space and `handover` uses a type of `lifecycle`.
+pub mod stateful {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-stateful {
+                export platform:plugin/lifecycle@0.1.0;
+                export platform:plugin/handover@0.1.0;
+            }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+    });
+    pub use exports::platform::plugin::lifecycle::__export_platform_plugin_lifecycle_0_1_0_cabi as export_lifecycle;
+}
+
+/// Slot `auth.policy`.
+pub mod auth {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/auth"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-auth { import platform:auth/types@0.1.0; export platform:auth/policy@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `router.policy`.
+pub mod router {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/router"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-router { import platform:router/load@0.1.0; export platform:router/policy@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `kv.store`.
+pub mod kv {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/kv"],
+        inline: "package platform:sdk@0.1.0; world sdk-kv { export platform:kv/store@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `discovery.registry`.
+pub mod discovery {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/discovery"],
+        inline: "package platform:sdk@0.1.0; world sdk-discovery { export platform:discovery/registry@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Tables and journals, for plugins with the grant `storage`. Writes borrow what they write: values may be megabytes.
+pub mod storage {
+    wit_bindgen::generate!({
+        path: ["../../wit/storage"],
+        inline: "package platform:sdk@0.1.0; world sdk-storage { include platform:storage/imports@0.1.0; }",
+        generate_all,
+        ownership: Borrowing { duplicate_if_necessary: false },
+        additional_derives: [PartialEq],
+    });
+}

@@ -1,0 +1,182 @@
+//! Tables in memory, one set for each thread and namespace. They follow `wit/storage/table.wit` except that changes
+//! never wait.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use super::context;
+use crate::{
+    context::time_ms,
+    storage::{Change, Condition, Entry, Error, Result, Write},
+};
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: BTreeMap<String, Entry>,
+    changes: Vec<Change>,
+    revision: u64,
+}
+
+thread_local! {
+    static TABLES: RefCell<BTreeMap<(String, String), Table>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Calls with a table from which what expired is gone.
+fn with<T>(table: &str, call: impl FnOnce(&mut Table) -> T) -> T {
+    TABLES.with(|tables| {
+        let mut tables = tables.borrow_mut();
+        let table = tables.entry((context::namespace(), table.to_owned())).or_default();
+        table.expire();
+        call(table)
+    })
+}
+
+fn check(key: &str, condition: Condition, entry: Option<&Entry>) -> Result<()> {
+    if key.is_empty() || key.len() > 1024 {
+        return Err(Error::Invalid("a key has 1 to 1024 bytes".into()));
+    }
+    let revision = entry.map_or(0, |entry| entry.revision);
+    let holds = match condition {
+        Condition::Always => true,
+        Condition::Absent => entry.is_none(),
+        Condition::Present => entry.is_some(),
+        Condition::At(wanted) => revision == wanted,
+    };
+    if holds { Ok(()) } else { Err(Error::Conflict(revision)) }
+}
+
+fn expires_ms(ttl_ms: Option<u64>) -> Option<u64> {
+    ttl_ms.map(|ttl| time_ms().saturating_add(ttl))
+}
+
+fn change_of(change: &Change) -> (&str, u64) {
+    match change {
+        Change::Put(entry) => (&entry.key, entry.revision),
+        Change::Delete((key, revision)) => (key, *revision),
+    }
+}
+
+impl Table {
+    fn expire(&mut self) {
+        let now = time_ms();
+        let due = |entry: &Entry| entry.expires_ms.is_some_and(|expires| expires <= now);
+        let gone: Vec<String> = self.entries.values().filter(|entry| due(entry)).map(|entry| entry.key.clone()).collect();
+        for key in gone {
+            self.revision += 1;
+            self.entries.remove(&key);
+            self.changes.push(Change::Delete((key, self.revision)));
+        }
+    }
+
+    fn check(&self, write: &Write<'_>) -> Result<()> {
+        match write {
+            Write::Put(put) => check(put.key, put.condition, self.entries.get(put.key)),
+            Write::Delete(delete) => check(delete.key, delete.condition, self.entries.get(delete.key)),
+            Write::Touch(touch) => check(touch.key, Condition::Present, self.entries.get(touch.key)),
+        }
+    }
+
+    /// Makes one write under `revision`; whether it counts as a change.
+    fn apply(&mut self, write: &Write<'_>, revision: u64) -> bool {
+        match write {
+            Write::Put(put) => {
+                let entry = Entry {
+                    key: put.key.to_owned(),
+                    value: put.value.to_vec(),
+                    revision,
+                    expires_ms: expires_ms(put.ttl_ms),
+                };
+                self.changes.push(Change::Put(entry.clone()));
+                self.entries.insert(put.key.to_owned(), entry);
+                true
+            }
+            Write::Delete(delete) => {
+                let gone = self.entries.remove(delete.key).is_some();
+                if gone {
+                    self.changes.push(Change::Delete((delete.key.to_owned(), revision)));
+                }
+                gone
+            }
+            Write::Touch(touch) => {
+                if let Some(entry) = self.entries.get_mut(touch.key) {
+                    entry.expires_ms = expires_ms(touch.ttl_ms);
+                }
+                false
+            }
+        }
+    }
+}
+
+pub(crate) fn get(table: &str, key: &str) -> Result<Option<Entry>> {
+    with(table, |table| Ok(table.entries.get(key).cloned()))
+}
+
+pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
+    with(table, |table| {
+        writes.iter().try_for_each(|write| table.check(write))?;
+        let revision = table.revision + 1;
+        for write in writes {
+            if table.apply(write, revision) {
+                table.revision = revision;
+            }
+        }
+        Ok(table.revision)
+    })
+}
+
+pub(crate) fn scan(table: &str, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
+    let matches = |entry: &&Entry| entry.key.starts_with(prefix) && after.is_none_or(|after| entry.key.as_str() > after);
+    with(table, |table| Ok(table.entries.values().filter(matches).take(limit as usize).cloned().collect()))
+}
+
+pub(crate) fn changes(table: &str, prefix: &str, after: u64, limit: u32, _wait_ms: u32) -> Result<Vec<Change>> {
+    with(table, |table| {
+        let mut found: Vec<Change> = Vec::new();
+        for change in &table.changes {
+            let (key, revision) = change_of(change);
+            let cut = found.len() >= limit as usize && found.last().is_some_and(|last| change_of(last).1 != revision);
+            if cut {
+                break;
+            }
+            if revision > after && key.starts_with(prefix) {
+                found.push(change.clone());
+            }
+        }
+        Ok(found)
+    })
+}
+
+pub(crate) fn revision(table: &str) -> Result<u64> {
+    with(table, |table| Ok(table.revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::storage::{Change, Condition, Error, Put, Table, Write};
+
+    const TABLE: Table = Table::new("t");
+
+    fn put<'a>(key: &'a str, condition: Condition) -> Write<'a> {
+        Write::Put(Put { key, value: b"v", condition, ttl_ms: None })
+    }
+
+    #[test]
+    fn commits_all_or_nothing() {
+        assert_eq!(TABLE.commit(&[put("a", Condition::Absent), put("b", Condition::Always)]), Ok(1));
+        let refused = TABLE.commit(&[put("c", Condition::Always), put("a", Condition::Absent)]);
+        assert_eq!(refused, Err(Error::Conflict(1)));
+        assert_eq!(TABLE.get("c"), Ok(None));
+        assert_eq!(TABLE.changes("", 0, 1, 0).unwrap().len(), 2, "a commit is not cut");
+    }
+
+    #[test]
+    fn expires_with_a_revision() {
+        TABLE.put("a", b"v", Condition::Always, Some(10)).unwrap();
+        crate::native::advance(Duration::from_millis(9));
+        assert!(TABLE.touch("a", Some(10)).is_ok());
+        crate::native::advance(Duration::from_millis(10));
+        assert_eq!(TABLE.touch("a", Some(10)), Err(Error::Conflict(0)));
+        assert_eq!(TABLE.changes("", 1, 10, 0), Ok(vec![Change::Delete(("a".into(), 2))]));
+    }
+}
