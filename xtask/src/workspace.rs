@@ -25,6 +25,8 @@ pub(crate) struct Package {
     pub(crate) folder: String,
     /// Packages of this workspace that it is built with; those that only its tests use are left out.
     pub(crate) uses: Vec<String>,
+    /// Packages from elsewhere that it is built with, by the names they have there.
+    pub(crate) foreign: Vec<String>,
     /// `package.metadata.platform`, null when there is none.
     pub(crate) platform: Value,
 }
@@ -62,17 +64,15 @@ impl Package {
         let manifest = PathBuf::from(string(package, "manifest_path")?);
         let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root).ok());
         let dependencies = package.get("dependencies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let uses = dependencies
-            .iter()
-            .filter(|dependency| dependency.get("path").is_some_and(Value::is_string))
-            .filter(|dependency| dependency.get("kind").and_then(Value::as_str) != Some("dev"))
-            .map(|dependency| string(dependency, "name"))
-            .collect::<Result<_>>()?;
+        let built_with = dependencies.iter().filter(|dependency| dependency.get("kind").and_then(Value::as_str) != Some("dev"));
+        let (own, foreign): (Vec<&Value>, Vec<&Value>) = built_with.partition(|dependency| dependency.get("path").is_some_and(Value::is_string));
+        let names = |dependencies: Vec<&Value>| dependencies.into_iter().map(|dependency| string(dependency, "name")).collect::<Result<_>>();
         Ok(Self {
             id: string(package, "id")?,
             name: string(package, "name")?,
             folder: folder.context("a package lies outside of the repository")?.to_string_lossy().replace('\\', "/"),
-            uses,
+            uses: names(own)?,
+            foreign: names(foreign)?,
             platform: package.pointer("/metadata/platform").cloned().unwrap_or(Value::Null),
         })
     }

@@ -31,7 +31,7 @@ pub(super) fn home(workspace: &Workspace) -> PathBuf {
 
 /// Builds the sysroot `finished` for the toolchain.
 pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> Result<()> {
-    let work = finished.with_extension("work");
+    let work = beside(finished)?;
     remove(&work)?;
     std::fs::create_dir_all(&work).with_context(|| format!("can't make `{}`", work.display()))?;
     let packages = report.step("fetch the sources of std", || Archive::open(&work, report)?.fetch(toolchain, report))?;
@@ -167,6 +167,12 @@ impl Archive {
         command.arg("-qq");
         command
     }
+}
+
+/// Where the sysroot is made before it is put in its place, on the same file system.
+fn beside(finished: &Path) -> Result<PathBuf> {
+    let name = finished.file_name().context("a sysroot needs a name")?.to_string_lossy();
+    Ok(finished.with_file_name(format!("{name}.work")))
 }
 
 fn remove(folder: &Path) -> Result<()> {
