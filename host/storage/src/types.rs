@@ -1,0 +1,214 @@
+//! The [`Storage`] trait and the values that pass through it. WIT twin: `wit/storage`.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Longest name of a table or journal, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Largest value or journal item, in bytes.
+pub const MAX_VALUE_BYTES: usize = 8 << 20;
+/// Most writes in one commit, and most items in one append.
+pub const MAX_COMMIT_WRITES: usize = 1024;
+/// Most bytes of keys and values in one commit or append, and in one answer.
+pub const MAX_COMMIT_BYTES: usize = 16 << 20;
+/// Most entries, changes or items in one answer; larger limits are cut to it.
+pub const MAX_LIMIT: usize = 1000;
+
+/// Result of a storage call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a storage call did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A condition did not hold; the key's current revision, 0 when it is absent.
+    #[error("the key is at revision {0}, which the condition does not allow")]
+    Conflict(u64),
+    /// The revision or sequence asked for is older than what is kept; the oldest that can be asked for.
+    #[error("changes before {0} are no longer kept; read the state, then ask for changes after its revision")]
+    Compacted(u64),
+    /// Beyond a limit; what, and the limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A name or key that is not allowed; which one, and why.
+    #[error("{0}")]
+    Invalid(String),
+    /// Storage can't answer now; trying again later may work.
+    #[error("storage is unavailable: {0}")]
+    Unavailable(String),
+    /// Stored bytes are not what was written; the file, and what is wrong.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// Whose tables: the slot (or `_host`) and the namespace. Names in different scopes never meet.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// Slot such as `kv.store`, or a name starting with `_` for the host's own.
+    pub owner: Arc<str>,
+    /// Namespace of the call.
+    pub namespace: Arc<str>,
+}
+
+impl Scope {
+    /// Scope of `owner` in `namespace`.
+    pub fn new(owner: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
+        Self { owner: owner.into(), namespace: namespace.into() }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.owner, self.namespace)
+    }
+}
+
+/// A key and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: Bytes,
+    /// Revision of the commit that last put the key.
+    pub revision: u64,
+    /// When the key goes, unix time in milliseconds; none when it stays.
+    pub expires_ms: Option<u64>,
+}
+
+/// What must hold for a write to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// There is no such key.
+    Absent,
+    /// There is such a key.
+    Present,
+    /// The key's revision is exactly this.
+    At(u64),
+}
+
+/// One write of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Bytes,
+        /// What must hold.
+        condition: Condition,
+        /// Time to live from now, at least 1 ms; none: the key stays.
+        ttl: Option<Duration>,
+    },
+    /// Removes a key; removing an absent one does nothing.
+    Delete {
+        /// The key.
+        key: String,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Gives a key a new time to live, leaving value, revision and watchers alone; an absent key is a conflict.
+    Touch {
+        /// The key.
+        key: String,
+        /// Time to live from now; none: the key stays.
+        ttl: Option<Duration>,
+    },
+}
+
+/// One change of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A key was set.
+    Put(Entry),
+    /// A key was removed or expired.
+    Delete {
+        /// The key.
+        key: String,
+        /// Revision of the removal.
+        revision: u64,
+    },
+}
+
+impl Change {
+    /// Revision of the change.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        match self {
+            Self::Put(entry) => entry.revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+
+    /// Key that changed.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+}
+
+/// One record of a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Position in the journal, from 1.
+    pub sequence: u64,
+    /// When it was appended, unix time in nanoseconds; never decreases along the journal.
+    pub time_ns: u64,
+    /// The record.
+    pub data: Bytes,
+}
+
+/// Tables and journals. Every implementation passes `conformance`.
+///
+/// Tables keep keys in byte order and count commits in one revision per table, across restarts and expiries; an expiry
+/// is a commit of its own and shows as [`Change::Delete`] within 250 ms of its time, while reads never return an
+/// expired key. Dropping a future leaves the write either made or not made.
+#[async_trait]
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// The entry under `key`, none when absent or expired.
+    async fn get(&self, scope: &Scope, table: &str, key: &str) -> Result<Option<Entry>>;
+
+    /// Makes all of the writes or none, durably; their shared revision. Conditions see the state before the commit. A
+    /// commit that changes nothing (deletes of absent keys, touches) returns the current revision.
+    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> Result<u64>;
+
+    /// Entries with `prefix` and after `after`, in byte order of keys, at most `limit` and [`MAX_COMMIT_BYTES`].
+    async fn scan(
+        &self, scope: &Scope, table: &str, prefix: &str, after: Option<&str>, limit: usize,
+    ) -> Result<Vec<Entry>>;
+
+    /// Changes with a revision above `after`, oldest first, at most `limit` except that those of one revision come
+    /// together. Waits up to `wait` for the first one.
+    async fn changes(
+        &self, scope: &Scope, table: &str, prefix: &str, after: u64, limit: usize, wait: Duration,
+    ) -> Result<Vec<Change>>;
+
+    /// Revision of the last commit, 0 for a table never written.
+    async fn revision(&self, scope: &Scope, table: &str) -> Result<u64>;
+
+    /// Appends all or nothing, durably; sequence of the first.
+    async fn append(&self, scope: &Scope, journal: &str, items: Vec<Bytes>) -> Result<u64>;
+
+    /// Items from sequence `from` on, at most `limit`; waits up to `wait` for the first one. [`Error::Compacted`] when
+    /// `from` was trimmed; `from` 0 means the first kept.
+    async fn read(&self, scope: &Scope, journal: &str, from: u64, limit: usize, wait: Duration) -> Result<Vec<Item>>;
+
+    /// First and last sequence kept; (n + 1, n) when none is.
+    async fn bounds(&self, scope: &Scope, journal: &str) -> Result<(u64, u64)>;
+
+    /// Drops items before the sequence.
+    async fn trim(&self, scope: &Scope, journal: &str, before: u64) -> Result<()>;
+
+    /// Stops taking writes, makes what was acknowledged safe and lets go of files. Later calls are [`Error::Unavailable`].
+    async fn close(&self);
+}
