@@ -1,0 +1,60 @@
+//! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
+
+#![expect(missing_docs, reason = "documented in the WIT files")]
+#![expect(clippy::all, clippy::pedantic, reason = "generated")]
+
+wasmtime::component::bindgen!({
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router"],
+    inline: "
+        package platform:host@0.1.0;
+        world host {
+            import platform:plugin/context@0.1.0;
+            import platform:plugin/log@0.1.0;
+            import platform:plugin/lifecycle@0.1.0;
+            import platform:plugin/handover@0.1.0;
+            import platform:storage/types@0.1.0;
+            import platform:storage/table@0.1.0;
+            import platform:storage/journal@0.1.0;
+            import platform:kv/types@0.1.0;
+            import platform:kv/store@0.1.0;
+            import platform:discovery/types@0.1.0;
+            import platform:discovery/registry@0.1.0;
+            import platform:auth/types@0.1.0;
+            import platform:auth/policy@0.1.0;
+            import platform:router/types@0.1.0;
+            import platform:router/load@0.1.0;
+            import platform:router/policy@0.1.0;
+        }
+    ",
+    world: "platform:host/host",
+    imports: {
+        "platform:storage/table.get": async,
+        "platform:storage/table.commit": async,
+        "platform:storage/table.scan": async,
+        "platform:storage/table.changes": async,
+        "platform:storage/table.revision": async,
+        "platform:storage/journal.append": async,
+        "platform:storage/journal.read": async,
+        "platform:storage/journal.bounds": async,
+        "platform:storage/journal.trim": async,
+        "platform:kv/store.get": async,
+        "platform:kv/store.put": async,
+        "platform:kv/store.delete": async,
+        "platform:kv/store.increment": async,
+        "platform:kv/store.scan": async,
+        "platform:kv/store.changes": async,
+        "platform:kv/store.revision": async,
+        "platform:discovery/registry.register": async,
+        "platform:discovery/registry.heartbeat": async,
+        "platform:discovery/registry.deregister": async,
+        "platform:discovery/registry.get": async,
+        "platform:discovery/registry.list": async,
+        "platform:discovery/registry.changes": async,
+        "platform:discovery/registry.revision": async,
+    },
+    with: {
+        "platform:auth/types.request": crate::auth::Request,
+    },
+    additional_derives: [PartialEq],
+    include_component_type: true,
+});

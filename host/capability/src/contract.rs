@@ -1,0 +1,120 @@
+//! The kinds of slots: which world a component must be, and how it is run.
+
+use std::{fmt, str::FromStr};
+
+use platform_runtime::{Functions, Limits, Mode};
+use serde::{Deserialize, Serialize};
+
+use crate::{auth, bindings, discovery, guest::Guest, kv, router};
+
+/// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
+pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
+
+/// What a slot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SlotKind {
+    /// Provider of the kv capability.
+    #[serde(rename = "kv.store")]
+    KvStore,
+    /// Provider of the discovery capability.
+    #[serde(rename = "discovery.registry")]
+    DiscoveryRegistry,
+    /// Chain of decisions on who may do what.
+    #[serde(rename = "auth.policy")]
+    AuthPolicy,
+    /// Decision on which node takes a request.
+    #[serde(rename = "router.policy")]
+    RouterPolicy,
+}
+
+/// The text names no kind of slot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no kind of slot; there are `kv.store`, `discovery.registry`, `auth.policy` and `router.policy`")]
+pub struct UnknownSlot(pub String);
+
+impl SlotKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::KvStore, Self::DiscoveryRegistry, Self::AuthPolicy, Self::RouterPolicy];
+
+    /// The kind's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::KvStore => "kv.store",
+            Self::DiscoveryRegistry => "discovery.registry",
+            Self::AuthPolicy => "auth.policy",
+            Self::RouterPolicy => "router.policy",
+        }
+    }
+
+    /// The interface that a component for the slot exports.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::KvStore => kv::INTERFACE,
+            Self::DiscoveryRegistry => discovery::INTERFACE,
+            Self::AuthPolicy => auth::INTERFACE,
+            Self::RouterPolicy => router::INTERFACE,
+        }
+    }
+
+    /// The functions that the host calls in such a component.
+    #[must_use]
+    pub fn functions(self) -> Functions<Guest> {
+        match self {
+            Self::KvStore => kv::FUNCTIONS,
+            Self::DiscoveryRegistry => discovery::FUNCTIONS,
+            Self::AuthPolicy => auth::FUNCTIONS,
+            Self::RouterPolicy => router::FUNCTIONS,
+        }
+    }
+
+    /// Whether it holds an ordered chain; else one component.
+    #[must_use]
+    pub fn is_chain(self) -> bool {
+        self == Self::AuthPolicy
+    }
+
+    /// Whether it holds providers; else decisions.
+    #[must_use]
+    pub fn is_provider(self) -> bool {
+        matches!(self, Self::KvStore | Self::DiscoveryRegistry)
+    }
+
+    /// How instances are used when neither manifest nor operator says.
+    #[must_use]
+    pub fn mode(self) -> Mode {
+        match self {
+            Self::AuthPolicy => Mode::Fresh,
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy => Mode::Reused,
+        }
+    }
+
+    /// Limits when the operator sets none.
+    #[must_use]
+    pub fn limits(self) -> Limits {
+        if self.is_provider() { Limits::provider() } else { Limits::decision() }
+    }
+
+    /// Kind of slot whose interface is `interface`, whatever its version.
+    #[must_use]
+    pub fn of_interface(interface: &str) -> Option<Self> {
+        let name = |interface: &str| interface.split('@').next().map(str::to_owned);
+        Self::ALL.into_iter().find(|kind| name(kind.interface()) == name(interface))
+    }
+}
+
+impl fmt::Display for SlotKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for SlotKind {
+    type Err = UnknownSlot;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSlot> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| UnknownSlot(text.chars().take(140).collect()))
+    }
+}

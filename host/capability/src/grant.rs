@@ -1,0 +1,147 @@
+//! What an operator lets a plugin import or reach, and what an import needs.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::SlotKind;
+
+/// One permission. Written `storage`, `kv`, `discovery`, `wasi` or `network:HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Grant {
+    /// Tables and journals of its slot (`platform:storage`).
+    Storage,
+    /// The key-value capability (`platform:kv/store`).
+    Kv,
+    /// The discovery capability (`platform:discovery/registry`).
+    Discovery,
+    /// Clocks, random numbers and standard streams (WASI 0.2): an empty environment, no files, no sockets.
+    Wasi,
+    /// TCP connections to one host and port, by WASI sockets.
+    Network {
+        /// Host name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// Grants of one plugin.
+pub type Grants = BTreeSet<Grant>;
+
+/// The text is no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no grant; there are `storage`, `kv`, `discovery`, `wasi` and `network:HOST:PORT`")]
+pub struct InvalidGrant(String);
+
+impl FromStr for Grant {
+    type Err = InvalidGrant;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let invalid = || InvalidGrant(text.chars().take(300).collect());
+        match text {
+            "storage" => Ok(Self::Storage),
+            "kv" => Ok(Self::Kv),
+            "discovery" => Ok(Self::Discovery),
+            "wasi" => Ok(Self::Wasi),
+            _ => {
+                let (host, port) =
+                    text.strip_prefix("network:").and_then(|rest| rest.rsplit_once(':')).ok_or_else(invalid)?;
+                let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
+                let host_allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+                if host.is_empty() || host.len() > 255 || !host.chars().all(host_allowed) {
+                    return Err(invalid());
+                }
+                Ok(Self::Network { host: host.to_ascii_lowercase(), port })
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Grant {
+    type Error = InvalidGrant;
+
+    fn try_from(text: String) -> Result<Self, InvalidGrant> {
+        text.parse()
+    }
+}
+
+impl From<Grant> for String {
+    fn from(grant: Grant) -> Self {
+        grant.to_string()
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage => f.write_str("storage"),
+            Self::Kv => f.write_str("kv"),
+            Self::Discovery => f.write_str("discovery"),
+            Self::Wasi => f.write_str("wasi"),
+            Self::Network { host, port } => write!(f, "network:{host}:{port}"),
+        }
+    }
+}
+
+/// What an import of a component needs before it can be linked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: every plugin has it.
+    Nothing,
+    /// A grant.
+    Grant(Grant),
+    /// To be bound to a slot of this kind.
+    Slot(SlotKind),
+    /// At least one `network:` grant.
+    Network,
+    /// The host has no such interface.
+    Unknown,
+}
+
+/// What importing `interface`, such as `platform:kv/store@0.1.0`, needs. The version is not looked at.
+#[must_use]
+pub fn need(interface: &str) -> Need {
+    let name = interface.split('@').next().unwrap_or_default();
+    match name {
+        "platform:plugin/context" | "platform:plugin/log" | "platform:plugin/lifecycle" => Need::Nothing,
+        "platform:storage/types" | "platform:storage/table" | "platform:storage/journal" => Need::Grant(Grant::Storage),
+        "platform:kv/types" | "platform:discovery/types" | "platform:router/types" => Need::Nothing,
+        "platform:kv/store" => Need::Grant(Grant::Kv),
+        "platform:discovery/registry" => Need::Grant(Grant::Discovery),
+        "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
+        "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
+        _ if name.starts_with("wasi:sockets/") => Need::Network,
+        _ if ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
+            .iter()
+            .any(|package| name.starts_with(package)) =>
+        {
+            Need::Grant(Grant::Wasi)
+        }
+        _ => Need::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_round_trip() {
+        for text in ["storage", "kv", "discovery", "wasi", "network:redis.internal:6379", "network:[::1]:80"] {
+            assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
+        }
+        for bad in ["", "Storage", "network", "network:", "network::80", "network:h:0", "network:h:70000", "network:*:80", "files"] {
+            assert!(bad.parse::<Grant>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn needs_ignore_versions_and_refuse_the_unknown() {
+        assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
+        assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
+        assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Unknown);
+        assert_eq!(need("evil:thing/x"), Need::Unknown);
+    }
+}

@@ -1,0 +1,66 @@
+//! The state behind the host functions of one instance.
+
+use std::{collections::HashMap, sync::Arc};
+
+use platform_storage::{Scope, Storage};
+
+use crate::{
+    auth::Facts, context::Call, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi,
+};
+
+/// What all instances of a binding share.
+#[derive(Debug)]
+pub struct GuestParts {
+    /// Name and version of the plugin, for logs.
+    pub plugin: Arc<str>,
+    /// Slot that it is bound to, for logs and as the owner of its storage.
+    pub slot: Arc<str>,
+    /// Its log rate.
+    pub log: LogMeter,
+    /// Storage, when granted.
+    pub storage: Option<Arc<dyn Storage>>,
+    /// The kv capability, when granted.
+    pub kv: Option<Arc<dyn kv::Backend>>,
+    /// The discovery capability, when granted.
+    pub discovery: Option<Arc<dyn discovery::Backend>>,
+    /// Hosts and ports that it may connect to.
+    pub network: Vec<(String, u16)>,
+}
+
+/// State of one instance: what it shares with its binding, and the call that it serves.
+#[derive(Debug)]
+pub struct Guest {
+    pub(crate) parts: Arc<GuestParts>,
+    /// The call being served.
+    pub call: Call,
+    /// Facts of the request that an auth policy decides on.
+    pub facts: Option<Arc<dyn Facts>>,
+    /// Nodes that a router policy picks from.
+    pub nodes: Option<Arc<NodeTable>>,
+    /// Zone of the caller that a router policy picks for.
+    pub zone: Arc<str>,
+    /// Version of each node table that this instance was given.
+    pub tables: HashMap<u32, u64>,
+    pub(crate) wasi: Option<Box<Wasi>>,
+}
+
+impl Guest {
+    /// State for a new instance that first serves `call`.
+    #[must_use]
+    pub fn new(parts: Arc<GuestParts>, call: Call) -> Self {
+        Self {
+            parts,
+            call,
+            facts: None,
+            nodes: None,
+            zone: Arc::from(""),
+            tables: HashMap::new(),
+            wasi: None,
+        }
+    }
+
+    /// The scope of its tables in the namespace of the call.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope { owner: Arc::clone(&self.parts.slot), namespace: Arc::clone(&self.call.namespace) }
+    }
+}

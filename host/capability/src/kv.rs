@@ -1,0 +1,117 @@
+//! `platform:kv`: what providers export and what users of the capability import.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use platform_runtime::{Functions, function::Row};
+
+pub use crate::bindings::platform::kv::{
+    store::{Change, Condition, Expiry},
+    types::{Entry, Error},
+};
+use crate::{
+    bindings::platform::kv::{store, types},
+    context::Call,
+    functions::{LIFECYCLE, functions},
+    guest::Guest,
+    plugin::{Configure, Load, Save, SelfTest},
+};
+
+/// The interface that a provider exports.
+pub const INTERFACE: &str = "platform:kv/store@0.1.0";
+
+functions! { "platform:kv/store@0.1.0" from LIFECYCLE;
+    /// Reads a key.
+    Get = "get" (&'a str) -> (Result<Option<Entry>, Error>,);
+    /// Writes a key.
+    Put = "put" (&'a str, &'a [u8], Condition, Expiry) -> (Result<u64, Error>,);
+    /// Removes a key.
+    Delete = "delete" (&'a str, Condition) -> (Result<Option<u64>, Error>,);
+    /// Adds to a number.
+    Increment = "increment" (&'a str, i64) -> (Result<i64, Error>,);
+    /// Lists keys and values.
+    Scan = "scan" (&'a str, Option<&'a str>, u32) -> (Result<Vec<(String, Entry)>, Error>,);
+    /// Waits for changes.
+    Changes = "changes" (&'a str, u64, u32, u32) -> (Result<Vec<Change>, Error>,);
+    /// The last revision.
+    Revision = "revision" () -> (Result<u64, Error>,);
+}
+
+/// What the host calls in a provider.
+pub const FUNCTIONS: Functions<Guest> = &[
+    Row::required::<Configure>(),
+    Row::required::<SelfTest>(),
+    Row::optional::<Save>(),
+    Row::optional::<Load>(),
+    Row::required::<Get>(),
+    Row::required::<Put>(),
+    Row::required::<Delete>(),
+    Row::required::<Increment>(),
+    Row::required::<Scan>(),
+    Row::required::<Changes>(),
+    Row::required::<Revision>(),
+];
+
+/// The kv capability for guests that import it: answers under the grants and the context of the importer.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// See `platform:kv/store`.
+    async fn get(&self, call: &Call, key: &str) -> Result<Option<Entry>, Error>;
+    /// See `platform:kv/store`.
+    async fn put(&self, call: &Call, key: &str, value: &[u8], when: Condition, expiry: Expiry) -> Result<u64, Error>;
+    /// See `platform:kv/store`.
+    async fn delete(&self, call: &Call, key: &str, when: Condition) -> Result<Option<u64>, Error>;
+    /// See `platform:kv/store`.
+    async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64, Error>;
+    /// See `platform:kv/store`.
+    async fn scan(
+        &self, call: &Call, prefix: &str, after: Option<&str>, limit: u32,
+    ) -> Result<Vec<(String, Entry)>, Error>;
+    /// See `platform:kv/store`.
+    async fn changes(
+        &self, call: &Call, prefix: &str, after: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<Change>, Error>;
+    /// See `platform:kv/store`.
+    async fn revision(&self, call: &Call) -> Result<u64, Error>;
+}
+
+impl types::Host for Guest {}
+
+impl Guest {
+    fn kv(&self) -> Result<&dyn Backend, Error> {
+        let backend = self.parts.kv.as_deref();
+        backend.ok_or_else(|| Error::Unavailable("the plugin has no `kv` grant".to_owned()))
+    }
+}
+
+impl store::Host for Guest {
+    async fn get(&mut self, key: String) -> Result<Option<Entry>, Error> {
+        self.kv()?.get(&self.call, &key).await
+    }
+
+    async fn put(&mut self, key: String, value: Vec<u8>, when: Condition, expiry: Expiry) -> Result<u64, Error> {
+        self.kv()?.put(&self.call, &key, &value, when, expiry).await
+    }
+
+    async fn delete(&mut self, key: String, when: Condition) -> Result<Option<u64>, Error> {
+        self.kv()?.delete(&self.call, &key, when).await
+    }
+
+    async fn increment(&mut self, key: String, by: i64) -> Result<i64, Error> {
+        self.kv()?.increment(&self.call, &key, by).await
+    }
+
+    async fn scan(
+        &mut self, prefix: String, after: Option<String>, limit: u32,
+    ) -> Result<Vec<(String, Entry)>, Error> {
+        self.kv()?.scan(&self.call, &prefix, after.as_deref(), limit).await
+    }
+
+    async fn changes(&mut self, prefix: String, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>, Error> {
+        self.kv()?.changes(&self.call, &prefix, after, limit, wait_ms).await
+    }
+
+    async fn revision(&mut self) -> Result<u64, Error> {
+        self.kv()?.revision(&self.call).await
+    }
+}

@@ -1,0 +1,141 @@
+//! `platform:storage` for providers that were granted it: the host's storage, scoped to slot and namespace.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use platform_storage as host;
+
+use crate::{
+    bindings::platform::storage::{journal, table, types},
+    guest::Guest,
+};
+
+use types::Error;
+
+impl types::Host for Guest {}
+
+impl From<host::Error> for Error {
+    fn from(error: host::Error) -> Self {
+        match error {
+            host::Error::Conflict(revision) => Self::Conflict(revision),
+            host::Error::Compacted(oldest) => Self::Compacted(oldest),
+            host::Error::TooLarge(what) => Self::TooLarge(what),
+            host::Error::Invalid(what) => Self::Invalid(what),
+            host::Error::Unavailable(why) => Self::Unavailable(why),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+fn condition(condition: table::Condition) -> host::Condition {
+    match condition {
+        table::Condition::Always => host::Condition::Always,
+        table::Condition::Absent => host::Condition::Absent,
+        table::Condition::Present => host::Condition::Present,
+        table::Condition::At(revision) => host::Condition::At(revision),
+    }
+}
+
+fn write(write: table::Write) -> host::Write {
+    match write {
+        table::Write::Put(put) => host::Write::Put {
+            key: put.key,
+            value: put.value.into(),
+            condition: condition(put.condition),
+            ttl: put.ttl_ms.map(Duration::from_millis),
+        },
+        table::Write::Delete(delete) => {
+            host::Write::Delete { key: delete.key, condition: condition(delete.condition) }
+        }
+        table::Write::Touch(touch) => {
+            host::Write::Touch { key: touch.key, ttl: touch.ttl_ms.map(Duration::from_millis) }
+        }
+    }
+}
+
+fn entry(entry: host::Entry) -> table::Entry {
+    table::Entry {
+        key: entry.key,
+        value: entry.value.into(),
+        revision: entry.revision,
+        expires_ms: entry.expires_ms,
+    }
+}
+
+fn change(change: host::Change) -> table::Change {
+    match change {
+        host::Change::Put(put) => table::Change::Put(entry(put)),
+        host::Change::Delete { key, revision } => table::Change::Delete((key, revision)),
+    }
+}
+
+impl Guest {
+    fn storage(&self) -> Result<&dyn host::Storage, Error> {
+        let storage = self.parts.storage.as_deref();
+        storage.ok_or_else(|| Error::Unavailable("the plugin has no `storage` grant".to_owned()))
+    }
+
+    /// How long a wait may take: never past the call's deadline.
+    pub(crate) fn wait(&self, wait_ms: u32) -> Duration {
+        Duration::from_millis(u64::from(wait_ms)).min(self.call.remaining())
+    }
+}
+
+impl table::Host for Guest {
+    async fn get(&mut self, table: String, key: String) -> Result<Option<table::Entry>, Error> {
+        Ok(self.storage()?.get(&self.scope(), &table, &key).await?.map(entry))
+    }
+
+    async fn commit(&mut self, table: String, writes: Vec<table::Write>) -> Result<u64, Error> {
+        let writes = writes.into_iter().map(write).collect();
+        Ok(self.storage()?.commit(&self.scope(), &table, writes).await?)
+    }
+
+    async fn scan(
+        &mut self, table: String, prefix: String, after: Option<String>, limit: u32,
+    ) -> Result<Vec<table::Entry>, Error> {
+        let entries = self.storage()?.scan(&self.scope(), &table, &prefix, after.as_deref(), limit as usize).await?;
+        Ok(entries.into_iter().map(entry).collect())
+    }
+
+    async fn changes(
+        &mut self, table: String, prefix: String, after: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<table::Change>, Error> {
+        let wait = self.wait(wait_ms);
+        let changes =
+            self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
+        Ok(changes.into_iter().map(change).collect())
+    }
+
+    async fn revision(&mut self, table: String) -> Result<u64, Error> {
+        Ok(self.storage()?.revision(&self.scope(), &table).await?)
+    }
+}
+
+impl journal::Host for Guest {
+    async fn append(&mut self, journal: String, data: Vec<Vec<u8>>) -> Result<u64, Error> {
+        let items = data.into_iter().map(Bytes::from).collect();
+        Ok(self.storage()?.append(&self.scope(), &journal, items).await?)
+    }
+
+    async fn read(
+        &mut self, journal: String, from: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<journal::Item>, Error> {
+        let wait = self.wait(wait_ms);
+        let items = self.storage()?.read(&self.scope(), &journal, from, limit as usize, wait).await?;
+        let item = |item: host::Item| journal::Item {
+            sequence: item.sequence,
+            time_ns: item.time_ns,
+            data: item.data.into(),
+        };
+        Ok(items.into_iter().map(item).collect())
+    }
+
+    async fn bounds(&mut self, journal: String) -> Result<(u64, u64), Error> {
+        Ok(self.storage()?.bounds(&self.scope(), &journal).await?)
+    }
+
+    async fn trim(&mut self, journal: String, before: u64) -> Result<(), Error> {
+        Ok(self.storage()?.trim(&self.scope(), &journal, before).await?)
+    }
+}

@@ -1,0 +1,40 @@
+//! Slots: the one door to plugins.
+//!
+//! Owns which plugin answers which call, and how that changes while calls are in flight. Knows nothing of wire formats
+//! or of who decided what is bound. Invariant: a call sees exactly one generation from its first instruction to its
+//! last, and a swap that fails before its flip leaves no trace.
+//!
+//! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
+//! the flip), `swap` (the flip and what follows), then what each capability makes of its slots: [`Kv`], [`Discovery`],
+//! [`Auth`], [`Router`].
+
+mod auth;
+mod binding;
+mod discovery;
+mod error;
+mod kv;
+mod metrics;
+mod plane;
+mod prepare;
+mod router;
+mod slot;
+mod slot_name;
+mod status;
+mod swap;
+mod tables;
+mod watch;
+
+pub use auth::{Auth, Verdict};
+pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
+pub use discovery::Discovery;
+pub use error::{BindError, CallError, PrepareError};
+pub use kv::Kv;
+pub use metrics::{BUCKETS_US, Counts, Metrics};
+pub use plane::{Plane, PlaneConfig, PlaneParts};
+pub use prepare::Prepared;
+pub use router::{Report, RouteError, Router, SelectRequest, Selection};
+pub use slot::Slot;
+pub use slot_name::{InvalidSlotName, SlotName};
+pub use status::{EntryStatus, SlotStatus};
+pub use swap::Swapped;
+pub use watch::{Event, Revised};

@@ -1,0 +1,214 @@
+//! One slot: the binding that new calls see, the generations kept for going back, and the way a call takes.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use parking_lot::Mutex;
+use platform_base::clock;
+use platform_capability::{Call, Guest};
+use platform_runtime::{Fault, Function};
+
+use crate::{
+    binding::{Binding, Entry, FailureMode},
+    error::CallError,
+    slot_name::SlotName,
+};
+
+/// A named place that holds one provider or a chain of decisions.
+#[derive(Debug)]
+pub struct Slot {
+    name: SlotName,
+    current: ArcSwapOption<Binding>,
+    /// Generations before the current one, the latest first.
+    kept: Mutex<VecDeque<Arc<Binding>>>,
+    /// Generations whose last calls are still running.
+    pub(crate) draining: AtomicUsize,
+    /// Held while the binding is exchanged, so that exchanges come one after the other.
+    pub(crate) exchange: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    pub(crate) fn new(name: SlotName) -> Self {
+        Self {
+            name,
+            current: ArcSwapOption::empty(),
+            kept: Mutex::default(),
+            draining: AtomicUsize::new(0),
+            exchange: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The slot's name.
+    #[must_use]
+    pub fn name(&self) -> &SlotName {
+        &self.name
+    }
+
+    /// The binding that a call which starts now would see.
+    #[must_use]
+    pub fn binding(&self) -> Option<Arc<Binding>> {
+        self.current.load_full()
+    }
+
+    /// Generations that can be gone back to, the latest first.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Arc<Binding>> {
+        self.kept.lock().iter().cloned().collect()
+    }
+
+    /// Whether calls of an older generation are still running.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) > 0
+    }
+
+    /// The flip. Returns what the slot held.
+    pub(crate) fn flip(&self, binding: Option<Arc<Binding>>) -> Option<Arc<Binding>> {
+        self.current.swap(binding)
+    }
+
+    /// Keeps `binding` for going back; returns what is no longer kept.
+    pub(crate) fn keep(&self, binding: Arc<Binding>, most: usize) -> Vec<Arc<Binding>> {
+        let mut kept = self.kept.lock();
+        kept.push_front(binding);
+        let most = most.min(kept.len());
+        kept.drain(most..).collect()
+    }
+
+    /// Takes a kept generation out; the latest when none is named.
+    pub(crate) fn take_kept(&self, generation: Option<u64>) -> Option<Arc<Binding>> {
+        let mut kept = self.kept.lock();
+        let place = match generation {
+            None => 0,
+            Some(generation) => kept.iter().position(|binding| binding.generation == generation)?,
+        };
+        kept.remove(place)
+    }
+
+    /// The snapshot of the binding that a call works with.
+    pub(crate) fn route(&self) -> Result<Route<'_>, CallError<Infallible>> {
+        let binding = self.current.load();
+        if binding.is_none() {
+            return Err(CallError::NotBound(self.name.clone()));
+        }
+        Ok(Route { slot: self, binding, last_good: None, stage: Stage::Bound })
+    }
+
+    /// Calls a function of the slot's only plugin.
+    pub(crate) async fn call<F: Function>(
+        &self, call: &Call, params: F::Params<'_>,
+    ) -> Result<F::Results, CallError<Infallible>>
+    where
+        for<'a> F::Params<'a>: Clone,
+    {
+        let mut route = self.route()?;
+        loop {
+            let answer = match route.entry() {
+                Some(entry) => entry.call::<F>(call, params.clone()).await,
+                None => return Err(CallError::NotBound(self.name.clone())),
+            };
+            match answer {
+                Ok(results) => return Ok(results),
+                Err(fault) => route.after(fault)?,
+            }
+        }
+    }
+}
+
+/// Which plugin of a binding a call tries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Bound,
+    Fallback,
+    LastGood,
+}
+
+/// The way of one call: the binding that it saw, and where it goes when a plugin fails.
+pub(crate) struct Route<'a> {
+    slot: &'a Slot,
+    binding: Guard<Option<Arc<Binding>>>,
+    last_good: Option<Arc<Binding>>,
+    stage: Stage,
+}
+
+impl Route<'_> {
+    /// The binding that the call saw.
+    pub(crate) fn binding(&self) -> Option<&Binding> {
+        match self.stage {
+            Stage::LastGood => self.last_good.as_deref(),
+            Stage::Bound | Stage::Fallback => self.binding.as_deref(),
+        }
+    }
+
+    /// The plugin to try, of a slot that holds one.
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        let entry = match self.stage {
+            Stage::Bound => self.binding.as_deref()?.entries.first(),
+            Stage::Fallback => self.binding.as_deref()?.fallback.as_ref(),
+            Stage::LastGood => self.last_good.as_deref()?.entries.first(),
+        };
+        entry.map(Arc::as_ref)
+    }
+
+    /// Where to go after a fault: on, or back to the caller with the reason.
+    pub(crate) fn after(&mut self, fault: Fault) -> Result<(), CallError<Infallible>> {
+        if matches!(fault, Fault::Moved) && self.stage == Stage::Bound {
+            // The state has moved to a newer generation, which has been flipped to.
+            self.binding = self.slot.current.load();
+            return Ok(());
+        }
+        let plugin = self.entry().map_or_else(|| Arc::from(""), |entry| Arc::clone(&entry.label));
+        let failed = CallError::Fault { slot: self.slot.name.clone(), plugin, fault: fault.clone() };
+        // A provider that was entered may have written: nobody else may do it again.
+        if self.stage != Stage::Bound || (self.slot.name.kind.is_provider() && fault.blames_guest()) {
+            return Err(failed);
+        }
+        match self.binding().map(|binding| &binding.spec.failure) {
+            Some(FailureMode::Fallback(_)) => self.stage = Stage::Fallback,
+            Some(FailureMode::LastGood) => {
+                self.last_good = self.slot.kept.lock().front().cloned();
+                self.stage = Stage::LastGood;
+            }
+            _ => return Err(failed),
+        }
+        if self.entry().is_some() { Ok(()) } else { Err(failed) }
+    }
+}
+
+impl Entry {
+    /// Calls a function of the plugin.
+    pub(crate) async fn call<F: Function>(
+        &self, call: &Call, params: F::Params<'_>,
+    ) -> Result<F::Results, Fault> {
+        self.call_with::<F>(call, params, |_| {}).await
+    }
+
+    /// Calls a function of the plugin after `seat` has set what the host functions will answer.
+    pub(crate) async fn call_with<F: Function>(
+        &self, call: &Call, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
+    ) -> Result<F::Results, Fault> {
+        let started = clock::now();
+        let answer = self.enter::<F>(call, params, seat).await;
+        self.metrics.record(clock::now().saturating_duration_since(started), answer.as_ref().err());
+        answer
+    }
+
+    async fn enter<F: Function>(
+        &self, call: &Call, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
+    ) -> Result<F::Results, Fault> {
+        let mut lease = self.pool.take(call.deadline).await?;
+        let guest = lease.guest();
+        guest.call = Arc::clone(call);
+        seat(guest);
+        let answer = lease.call::<F>(params).await;
+        lease.end();
+        answer
+    }
+}

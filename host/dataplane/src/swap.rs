@@ -1,0 +1,187 @@
+//! The flip, and what comes with it: state that moves, old calls that drain, generations that are kept.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use platform_base::clock;
+use platform_capability::{
+    Guest,
+    plugin::{Load, Save, describe},
+};
+use platform_runtime::{Instance, Mode, Pool};
+
+use crate::{
+    binding::{Binding, Entry},
+    error::BindError,
+    plane::Plane,
+    prepare::Prepared,
+    slot::Slot,
+    slot_name::SlotName,
+};
+
+/// What a swap did.
+#[derive(Debug, Clone)]
+pub struct Swapped {
+    /// The generation that new calls see.
+    pub generation: u64,
+    /// The generation that they saw before.
+    pub previous: Option<u64>,
+    /// Time from the decision to flip until new calls see the new generation, any handover included.
+    pub took: Duration,
+}
+
+/// Most state that moves from one generation to the next, in bytes.
+const STATE_BYTES_MAX: usize = 64 << 20;
+
+impl Plane {
+    /// Flips `slot` to `prepared` as `generation`. Calls that have begun end on the generation that they saw.
+    ///
+    /// # Errors
+    /// The slot is as it was.
+    pub async fn bind(&self, slot: &SlotName, prepared: Prepared, generation: u64) -> Result<Swapped, BindError> {
+        let slot = self.slot_or_new(slot);
+        let _exchange = slot.exchange.lock().await;
+        let Prepared { spec, entries, fallback } = prepared;
+        let swapped = self.exchange(&slot, Binding { generation, spec, entries, fallback }).await;
+        if swapped.is_err() && slot.binding().is_none() {
+            self.forget(slot.name());
+        }
+        swapped
+    }
+
+    /// Goes back to a kept generation, the latest when none is named, as `generation`.
+    ///
+    /// # Errors
+    /// There is none; or its state could not be moved. The slot is as it was.
+    pub async fn rollback(
+        &self, slot: &SlotName, to: Option<u64>, generation: u64,
+    ) -> Result<Swapped, BindError> {
+        let slot = self.slot(slot).ok_or_else(|| BindError::NotBound(slot.clone()))?;
+        let _exchange = slot.exchange.lock().await;
+        let Some(kept) = slot.take_kept(to) else {
+            return Err(BindError::NotKept {
+                slot: slot.name().clone(),
+                wanted: to.map_or_else(|| "before the current one".to_owned(), |to| to.to_string()),
+                kept: slot.kept().iter().map(|kept| kept.generation).collect(),
+            });
+        };
+        let renewed = Binding {
+            generation,
+            spec: kept.spec.clone(),
+            entries: kept.entries.iter().map(|entry| Arc::new(entry.renewed())).collect(),
+            fallback: kept.fallback.as_ref().map(|entry| Arc::new(entry.renewed())),
+        };
+        let swapped = self.exchange(&slot, renewed).await;
+        if swapped.is_err() {
+            slot.keep(kept, self.parts.config.generations_kept);
+        }
+        swapped
+    }
+
+    /// Takes a slot's plugins away. Calls that have begun end; new ones find nothing bound, or the plain slot.
+    ///
+    /// # Errors
+    /// Nothing is bound.
+    pub async fn unbind(&self, slot: &SlotName) -> Result<(), BindError> {
+        let slot = self.slot(slot).ok_or_else(|| BindError::NotBound(slot.clone()))?;
+        let _exchange = slot.exchange.lock().await;
+        let old = slot.flip(None).ok_or_else(|| BindError::NotBound(slot.name().clone()))?;
+        self.forget(slot.name());
+        self.drain(&slot, old);
+        Ok(())
+    }
+
+    async fn exchange(&self, slot: &Arc<Slot>, binding: Binding) -> Result<Swapped, BindError> {
+        let old = slot.binding();
+        let previous = old.as_ref().map(|old| old.generation);
+        if let Some(current) = previous.filter(|current| *current >= binding.generation) {
+            return Err(BindError::Generation { slot: slot.name().clone(), given: binding.generation, current });
+        }
+        let generation = binding.generation;
+        let binding = Arc::new(binding);
+        let begun = clock::now();
+        let handover = match &old {
+            Some(old) => self.handover_pair(old, &binding),
+            None => None,
+        };
+        if let Some((from, to)) = handover {
+            let deadline = begun + Duration::from_millis(self.parts.config.hold_ms_max);
+            let held = from.pool.hold(deadline).await.map_err(|fault| refused(slot, from, &fault.to_string()))?;
+            if let Some(mut giver) = held.take() {
+                let moved = move_state(&mut giver, from, to, deadline).await;
+                if let Err(why) = moved {
+                    held.put(giver);
+                    return Err(BindError::Handover { slot: slot.name().clone(), why });
+                }
+            }
+            slot.flip(Some(Arc::clone(&binding)));
+            held.moved();
+        } else {
+            slot.flip(Some(binding));
+        }
+        let took = clock::now().saturating_duration_since(begun);
+        if let Some(old) = old {
+            for gone in slot.keep(Arc::clone(&old), self.parts.config.generations_kept) {
+                tracing::debug!(slot = %slot.name(), generation = gone.generation, "generation is no longer kept");
+            }
+            self.drain(slot, old);
+        }
+        tracing::info!(slot = %slot.name(), generation, took_us = took.as_micros(), "bound");
+        Ok(Swapped { generation, previous, took })
+    }
+
+    /// The plugins between which state has to move: both keep it in their only instance and can hand it over.
+    fn handover_pair<'a>(&self, old: &'a Binding, new: &'a Binding) -> Option<(&'a Entry, &'a Entry)> {
+        let (from, to) = (old.entries.first()?, new.entries.first()?);
+        let keeps = |entry: &Entry| entry.pool.mode() == Mode::Single;
+        let moves = keeps(from) && keeps(to) && exports::<Save>(&from.pool) && exports::<Load>(&to.pool);
+        moves.then_some((from.as_ref(), to.as_ref()))
+    }
+
+    /// Waits for the last calls of an old generation, then gives its memory back.
+    fn drain(&self, slot: &Arc<Slot>, old: Arc<Binding>) {
+        let slot = Arc::clone(slot);
+        let limit = Duration::from_millis(self.parts.config.drain_ms_max);
+        slot.draining.fetch_add(1, Ordering::Relaxed);
+        self.parts.tasks.spawn("drain", async move {
+            let deadline = clock::now() + limit;
+            for entry in old.entries.iter().chain(&old.fallback) {
+                if !entry.pool.drained(deadline).await {
+                    tracing::warn!(slot = %slot.name(), generation = old.generation, "calls did not end before the drain deadline");
+                }
+                entry.pool.retire();
+            }
+            slot.draining.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+fn exports<F: platform_runtime::Function>(pool: &Pool<Guest>) -> bool {
+    pool.template().has::<F>()
+}
+
+fn refused(slot: &Slot, entry: &Entry, why: &str) -> BindError {
+    BindError::Handover { slot: slot.name().clone(), why: format!("`{}` did not come to rest: {why}", entry.label) }
+}
+
+async fn move_state(
+    giver: &mut Instance<Guest>, from: &Entry, to: &Entry, deadline: Instant,
+) -> Result<(), String> {
+    let (saved,) = giver
+        .call::<Save>(from.pool.template(), deadline, ())
+        .await
+        .map_err(|fault| format!("`{}` could not save: {fault}", from.label))?;
+    let state = saved.map_err(|problem| format!("`{}` could not save: {}", from.label, describe(&problem)))?;
+    if state.len() > STATE_BYTES_MAX {
+        return Err(format!("`{}` saved {} bytes, more than {STATE_BYTES_MAX}", from.label, state.len()));
+    }
+    let mut lease = to.pool.take(deadline).await.map_err(|fault| format!("`{}` did not start: {fault}", to.label))?;
+    let (loaded,) = lease
+        .call::<Load>((state.as_slice(),))
+        .await
+        .map_err(|fault| format!("`{}` could not load: {fault}", to.label))?;
+    lease.end();
+    loaded.map_err(|problem| format!("`{}` could not load: {}", to.label, describe(&problem)))
+}

@@ -1,0 +1,149 @@
+//! The one wasmtime engine of the daemon and the thread that advances its epoch.
+//!
+//! Invariant: every engine has a running ticker, so every guest loop meets its deadline within one [`TICK`].
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::artifacts::IncrementalCache;
+
+/// Time between two looks at the deadline of a running guest.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// What the engine sets aside for all plugins together. Address space, not memory: pages are committed when touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// Instances that can exist at once, over all plugins.
+    pub instances_max: u32,
+    /// Largest linear memory that any plugin may be allowed, in MiB.
+    pub memory_mib_max: u32,
+    /// Stack that a guest may use, in KiB.
+    pub stack_kib_max: u32,
+    /// Memory for the incremental compilation cache, in MiB.
+    pub compile_cache_mib_max: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { instances_max: 4000, memory_mib_max: 64, stack_kib_max: 512, compile_cache_mib_max: 64 }
+    }
+}
+
+/// The engine. Cheap to clone; the ticker ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: wasmtime::Engine,
+    memory_bytes_max: usize,
+    _ticker: Arc<Ticker>,
+}
+
+impl Engine {
+    /// Builds the engine and starts its ticker.
+    ///
+    /// # Errors
+    /// The machine does not offer what the configuration asks for, such as address space.
+    pub fn new(config: &EngineConfig) -> wasmtime::Result<Self> {
+        let inner = wasmtime::Engine::new(&wasmtime_config(config)?)?;
+        let ticker = Ticker::start(&inner)?;
+        Ok(Self {
+            inner,
+            memory_bytes_max: (config.memory_mib_max as usize) << 20,
+            _ticker: Arc::new(ticker),
+        })
+    }
+
+    /// The engine itself, for linkers and components.
+    #[must_use]
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// Largest linear memory that any plugin may be allowed, in bytes.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> usize {
+        self.memory_bytes_max
+    }
+
+    /// Names compiled code that this engine can load: wasmtime's version and everything in its configuration that
+    /// code depends on.
+    #[must_use]
+    pub fn compatibility(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.inner.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+fn wasmtime_config(config: &EngineConfig) -> wasmtime::Result<Config> {
+    let memory_bytes = u64::from(config.memory_mib_max) << 20;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(config.instances_max)
+        .total_core_instances(config.instances_max.saturating_mul(4))
+        .total_memories(config.instances_max)
+        .total_tables(config.instances_max.saturating_mul(2))
+        .total_stacks(config.instances_max)
+        .max_core_instances_per_component(40)
+        .max_tables_per_component(40)
+        .max_memories_per_component(20)
+        .max_memory_size(usize::try_from(memory_bytes)?)
+        .table_elements(20_000)
+        .linear_memory_keep_resident(2 << 20)
+        .table_keep_resident(1 << 16)
+        .pagemap_scan(Enabled::Auto);
+
+    let stack_bytes = (config.stack_kib_max as usize) << 10;
+    let mut wasm = Config::new();
+    wasm.wasm_component_model(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .memory_guaranteed_dense_image_size(64 << 20)
+        .memory_reservation(memory_bytes)
+        .memory_guard_size(16 << 20)
+        .max_wasm_stack(stack_bytes)
+        // A fiber also holds the host's frames: lowering, WASI, storage.
+        .async_stack_size(stack_bytes + (512 << 10))
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    wasm.enable_incremental_compilation(Arc::new(IncrementalCache::new((config.compile_cache_mib_max as usize) << 20)))?;
+    Ok(wasm)
+}
+
+/// A thread that advances the epoch. It holds the engine weakly, so that it never keeps one alive.
+#[derive(Debug)]
+struct Ticker {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let engine = engine.weak();
+        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread never panics, and at this point it only waits for the channel to close.
+            let _ = thread.join();
+        }
+    }
+}
