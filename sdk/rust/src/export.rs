@@ -107,30 +107,30 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 macro_rules! export {
     (auth::Policy for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance auth, Policy, $plugin, $plugin, |plugin| plugin, |state| state);
-        $crate::export!(@component plugin, auth, "auth.policy", $plugin, $($($options)*)?);
+        $crate::export!(@component plugin, auth, "auth.policy", $plugin, $($($options)*)?,);
     };
     (router::Policy for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(
             @instance router, Policy, $plugin, $crate::router::Serving<$plugin>,
             |plugin| $crate::router::Serving::new(plugin), |state| state.policy()
         );
-        $crate::export!(@component plugin, router, "router.policy", $plugin, $($($options)*)?);
+        $crate::export!(@component plugin, router, "router.policy", $plugin, $($($options)*)?,);
     };
     (kv::Store for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance kv, Store, $plugin, $plugin, |plugin| plugin, |state| state);
-        $crate::export!(@component plugin, kv, "kv.store", $plugin, $($($options)*)?);
+        $crate::export!(@component plugin, kv, "kv.store", $plugin, $($($options)*)?,);
     };
     (kv::Store + Handover for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance kv, Store, $plugin, $plugin, |plugin| plugin, |state| state);
-        $crate::export!(@component stateful, kv, "kv.store", $plugin, $($($options)*)?);
+        $crate::export!(@component stateful, kv, "kv.store", $plugin, $($($options)*)?,);
     };
     (discovery::Registry for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance discovery, Registry, $plugin, $plugin, |plugin| plugin, |state| state);
-        $crate::export!(@component plugin, discovery, "discovery.registry", $plugin, $($($options)*)?);
+        $crate::export!(@component plugin, discovery, "discovery.registry", $plugin, $($($options)*)?,);
     };
     (discovery::Registry + Handover for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance discovery, Registry, $plugin, $plugin, |plugin| plugin, |state| state);
-        $crate::export!(@component stateful, discovery, "discovery.registry", $plugin, $($($options)*)?);
+        $crate::export!(@component stateful, discovery, "discovery.registry", $plugin, $($($options)*)?,);
     };
     (@instance $slot:ident, $trait:ident, $plugin:ty, $state:ty, |$made:ident| $wrap:expr, |$held:ident| $unwrap:expr) => {
         // In a native build nothing else makes the plugin, and the compiler would call it dead.
@@ -170,7 +170,7 @@ macro_rules! export {
     };
     (
         @component $world:ident, $slot:ident, $name:literal, $plugin:ty,
-        $(mode = $mode:literal)? $(,)? $(grants = [$($grant:literal),* $(,)?])? $(,)? $(settings_schema = $schema:expr)? $(,)?
+        $(mode = $mode:literal,)? $(grants = [$($grant:literal),* $(,)?],)? $(settings_schema = $schema:expr,)? $(,)?
     ) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {

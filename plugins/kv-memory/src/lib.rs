@@ -1,0 +1,134 @@
+//! `kv.store` in the memory of one instance: fast, bounded, and gone with the instance unless a successor takes it
+//! over. It owns nothing durable and never waits: `changes` answers at once.
+//!
+//! Its invariant: what it keeps, entries and recent changes of all namespaces together, stays within `max_bytes`. Old
+//! changes give way to entries; when that is not enough a write is refused.
+
+use std::collections::BTreeMap;
+
+use platform_sdk::{
+    Handover, Problem, context, export,
+    kv::{Change, Condition, Entry, Expiry, Result, Store, check_expiry, check_key, check_limit, check_value},
+};
+use serde::Deserialize;
+
+mod space;
+mod state;
+
+use space::{Limits, Space};
+
+/// Bounds of what is kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    /// Bytes of all entries and kept changes.
+    max_bytes: usize,
+    /// Changes kept for watchers, for each namespace.
+    max_changes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_bytes: 16 << 20, max_changes: 10_000 }
+    }
+}
+
+/// One space for each namespace that was written.
+#[derive(Debug)]
+struct Memory {
+    settings: Settings,
+    spaces: BTreeMap<String, Space>,
+}
+
+export!(
+    kv::Store + Handover for Memory,
+    mode = "single",
+    settings_schema = include_str!("../settings.schema.json")
+);
+
+impl Memory {
+    /// The space of the call's namespace with what expired removed.
+    fn space(&mut self) -> &mut Space {
+        self.writable().0
+    }
+
+    /// The same, with what a write may use: the bytes that the other namespaces leave.
+    fn writable(&mut self) -> (&mut Space, Limits) {
+        let namespace = context::namespace();
+        let others: usize =
+            self.spaces.iter().filter(|(name, _)| **name != namespace).map(|(_, space)| space.bytes()).sum();
+        let limits =
+            Limits { bytes: self.settings.max_bytes.saturating_sub(others), changes: self.settings.max_changes };
+        let space = self.spaces.entry(namespace).or_default();
+        space.advance(context::time_ms(), limits);
+        (space, limits)
+    }
+}
+
+impl Store for Memory {
+    type Settings = Settings;
+
+    fn configure(settings: Settings) -> std::result::Result<Self, Problem> {
+        // A state of 64 MiB is the most that can be handed over.
+        if !(4096..=48 << 20).contains(&settings.max_bytes) {
+            return Err(Problem::new("the bytes kept are 4096 to 50331648 (48 MiB)").at("/max_bytes"));
+        }
+        if settings.max_changes > 1_000_000 {
+            return Err(Problem::new("the changes kept are at most 1000000").at("/max_changes"));
+        }
+        Ok(Self { settings, spaces: BTreeMap::new() })
+    }
+
+    fn get(&mut self, key: &str) -> Result<Option<Entry>> {
+        check_key(key)?;
+        Ok(self.space().get(key))
+    }
+
+    fn put(&mut self, key: &str, value: Vec<u8>, condition: Condition, expiry: Expiry) -> Result<u64> {
+        check_key(key)?;
+        check_value(&value)?;
+        check_expiry(expiry)?;
+        let (space, limits) = self.writable();
+        space.put(key, value, condition, expiry, limits)
+    }
+
+    fn delete(&mut self, key: &str, condition: Condition) -> Result<Option<u64>> {
+        check_key(key)?;
+        let (space, limits) = self.writable();
+        space.delete(key, condition, limits)
+    }
+
+    fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
+        check_key(key)?;
+        let (space, limits) = self.writable();
+        space.increment(key, by, limits)
+    }
+
+    fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Entry)>> {
+        let limit = check_limit(limit)?;
+        Ok(self.space().scan(prefix, after, limit as usize))
+    }
+
+    fn changes(&mut self, prefix: &str, after: u64, limit: u32, _wait_ms: u32) -> Result<Vec<Change>> {
+        let limit = check_limit(limit)?;
+        self.space().changes(prefix, after, limit as usize)
+    }
+
+    fn revision(&mut self) -> Result<u64> {
+        Ok(self.space().revision())
+    }
+}
+
+impl Handover for Memory {
+    fn save(&mut self) -> std::result::Result<Vec<u8>, Problem> {
+        Ok(state::save(&self.spaces))
+    }
+
+    fn load(&mut self, state: &[u8]) -> std::result::Result<(), Problem> {
+        self.spaces = state::load(state).map_err(|malformed| Problem::new(malformed.to_string()))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The form in which the store is handed to its successor. It knows the layout and checks what it reads: a state that
+//! breaks an invariant of [`Space`] is refused, never served.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
+
+use platform_sdk::codec::{Malformed, Reader, Result, Writer};
+
+use crate::space::{Held, Kept, Space};
+
+/// First byte; another layout gets another number.
+const LAYOUT: u8 = 1;
+
+/// Writes all spaces.
+pub(crate) fn save(spaces: &BTreeMap<String, Space>) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.u8(LAYOUT).count(spaces.len());
+    for (name, space) in spaces {
+        let (revision, now_ms, entries, kept) = space.parts();
+        writer.text(name).u64(revision).u64(now_ms).count(entries.len());
+        for (key, held) in entries {
+            writer.text(key);
+            write_held(&mut writer, held);
+        }
+        writer.count(kept.len());
+        for change in kept {
+            writer.text(&change.key);
+            match &change.held {
+                None => writer.u8(0).u64(change.revision),
+                Some(held) => write_held(writer.u8(1), held),
+            };
+        }
+    }
+    writer.finish()
+}
+
+/// Reads what [`save`] wrote.
+pub(crate) fn load(state: &[u8]) -> Result<BTreeMap<String, Space>> {
+    let mut reader = Reader::new(state);
+    if reader.u8()? != LAYOUT {
+        return Err(Malformed);
+    }
+    let mut spaces = BTreeMap::new();
+    for _ in 0..reader.count()? {
+        let name = reader.text()?.to_owned();
+        spaces.insert(name, read_space(&mut reader)?);
+    }
+    reader.end()?;
+    Ok(spaces)
+}
+
+fn write_held<'a>(writer: &'a mut Writer, held: &Held) -> &'a mut Writer {
+    writer.bytes(&held.value).u64(held.revision).optional(held.expires_ms)
+}
+
+fn read_held(reader: &mut Reader<'_>) -> Result<Held> {
+    Ok(Held { value: Rc::from(reader.bytes()?), revision: reader.u64()?, expires_ms: reader.optional()? })
+}
+
+fn read_space(reader: &mut Reader<'_>) -> Result<Space> {
+    let (revision, now_ms) = (reader.u64()?, reader.u64()?);
+    let mut entries = BTreeMap::new();
+    for _ in 0..reader.count()? {
+        let key = reader.text()?.to_owned();
+        let held = read_held(reader)?;
+        if held.revision == 0 || held.revision > revision {
+            return Err(Malformed);
+        }
+        entries.insert(key, held);
+    }
+    let count = reader.count()?;
+    // The changes kept are the last ones, without gaps: their revisions follow from their number.
+    let mut expected = revision.checked_sub(count as u64).ok_or(Malformed)?;
+    let mut kept = VecDeque::new();
+    for _ in 0..count {
+        expected += 1;
+        let key = reader.text()?.to_owned();
+        let change = match reader.u8()? {
+            0 => Kept { key, revision: reader.u64()?, held: None },
+            1 => {
+                let held = read_held(reader)?;
+                Kept { key, revision: held.revision, held: Some(held) }
+            }
+            _ => return Err(Malformed),
+        };
+        if change.revision != expected {
+            return Err(Malformed);
+        }
+        kept.push_back(change);
+    }
+    Ok(Space::from_parts(revision, now_ms, entries, kept))
+}
