@@ -13,5 +13,9 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(workspace: &Workspace, report: &Report, arguments: &[OsString]) -> Result<()> {
     plugins::build(workspace, report, Choice::default())?;
-    process::run(process::cargo(&workspace.root).args(["run", "--release", "--package", "platform-benches", "--"]).args(arguments))
+    process::run(
+        process::cargo(&workspace.root)
+            .args(["run", "--release", "--package", "platform-benches", "--"])
+            .args(arguments),
+    )
 }

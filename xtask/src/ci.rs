@@ -63,7 +63,15 @@ const CHECKS: [(&str, Check); 5] = [
 fn dependencies(workspace: &Workspace, report: &Report) -> Result<()> {
     let Some(deny) = deny(workspace, report)? else { return Ok(()) };
     let mut command = Command::new(deny);
-    process::run(command.current_dir(&workspace.root).args(["--log-level", "error", "--offline", "check", "licenses", "bans", "sources"]))
+    process::run(command.current_dir(&workspace.root).args([
+        "--log-level",
+        "error",
+        "--offline",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
 }
 
 /// Where cargo-deny is; absent when it is neither installed nor required.

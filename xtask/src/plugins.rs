@@ -90,9 +90,18 @@ fn target(package: &Package) -> Result<Option<&str>> {
         return Ok(None);
     }
     let Some(target) = package.platform.get("target").and_then(Value::as_str) else {
-        bail!("package `{}`: `package.metadata.platform` needs a `target`, one of {}", package.name, setup::TARGETS.join(", "));
+        bail!(
+            "package `{}`: `package.metadata.platform` needs a `target`, one of {}",
+            package.name,
+            setup::TARGETS.join(", ")
+        );
     };
-    ensure!(setup::TARGETS.contains(&target), "package `{}`: guests are not built for `{target}`, only for {}", package.name, setup::TARGETS.join(", "));
+    ensure!(
+        setup::TARGETS.contains(&target),
+        "package `{}`: guests are not built for `{target}`, only for {}",
+        package.name,
+        setup::TARGETS.join(", ")
+    );
     Ok(Some(target))
 }
 
@@ -124,7 +133,10 @@ fn compile(workspace: &Workspace, sysroot: &Sysroot, target: &str, packages: &[&
 fn artifact(package: &Package, message: &Value) -> Option<Artifact> {
     let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
     let files = message.get("filenames")?.as_array()?;
-    let file = files.iter().filter_map(Value::as_str).find(|file| Path::new(file).extension().is_some_and(|extension| extension == "wasm"))?;
+    let file = files
+        .iter()
+        .filter_map(Value::as_str)
+        .find(|file| Path::new(file).extension().is_some_and(|extension| extension == "wasm"))?;
     let example = text("/target/kind/0") == Some("example");
     if example != has_examples(package) {
         return None;

@@ -112,9 +112,6 @@ mod tests {
             vec!["x".to_owned(), "119.0 KiB".to_owned(), "cd".to_owned()],
         ];
         let text = table(&["name", "size", "digest"], &rows);
-        assert_eq!(
-            text,
-            "name        size       digest\nkv-storage   19.0 KiB  ab\nx           119.0 KiB  cd"
-        );
+        assert_eq!(text, "name        size       digest\nkv-storage   19.0 KiB  ab\nx           119.0 KiB  cd");
     }
 }

@@ -39,7 +39,9 @@ pub(crate) fn all(workspace: &Workspace, report: &Report, arguments: &[OsString]
         report.note(format!("tests against real servers will be skipped: {error:#}"));
     }
     // The same selection as the tests', so that nothing is compiled twice.
-    report.step("build the binaries", || process::run(process::cargo(&workspace.root).args(["build", "--workspace", "--bins"])))?;
+    report.step("build the binaries", || {
+        process::run(process::cargo(&workspace.root).args(["build", "--workspace", "--bins"]))
+    })?;
     let tested = report.step("run tests", || tests(workspace, report, arguments));
     // A narrowed run is somebody looking at one test; the doctests are none of it.
     let documented = if arguments.is_empty() { doctests(workspace, report) } else { Ok(()) };
@@ -48,8 +50,14 @@ pub(crate) fn all(workspace: &Workspace, report: &Report, arguments: &[OsString]
 
 fn tests(workspace: &Workspace, report: &Report, arguments: &[OsString]) -> Result<Option<String>> {
     if !process::succeeds(process::cargo(&workspace.root).args(["nextest", "--version"])) {
-        report.note("cargo-nextest is not installed, so cargo's own runner is used; `cargo install cargo-nextest` brings it");
-        process::run(process::cargo(&workspace.root).args(["test", "--workspace", "--lib", "--bins", "--tests", "--"]).args(arguments))?;
+        report.note(
+            "cargo-nextest is not installed, so cargo's own runner is used; `cargo install cargo-nextest` brings it",
+        );
+        process::run(
+            process::cargo(&workspace.root)
+                .args(["test", "--workspace", "--lib", "--bins", "--tests", "--"])
+                .args(arguments),
+        )?;
         return Ok(None);
     }
     let profile = if is_ci() { "ci" } else { "default" };
@@ -62,15 +70,24 @@ fn tests(workspace: &Workspace, report: &Report, arguments: &[OsString]) -> Resu
 }
 
 fn doctests(workspace: &Workspace, report: &Report) -> Result<()> {
-    report.step("run doctests", || process::run(process::cargo(&workspace.root).args(["test", "--workspace", "--doc", "--quiet"])))
+    report.step("run doctests", || {
+        process::run(process::cargo(&workspace.root).args(["test", "--workspace", "--doc", "--quiet"]))
+    })
 }
 
 /// The counts in the head of a JUnit report, as one line.
 fn counts(report: &str) -> Result<String> {
-    let head = report.split("<testsuites").nth(1).and_then(|rest| rest.split('>').next()).context("the runner's report has no head")?;
+    let head = report
+        .split("<testsuites")
+        .nth(1)
+        .and_then(|rest| rest.split('>').next())
+        .context("the runner's report has no head")?;
     let number = |name: &str| -> Result<u64> {
         let value = head.split(&format!(" {name}=\"")).nth(1).and_then(|rest| rest.split('"').next());
-        value.with_context(|| format!("the runner's report has no `{name}`"))?.parse().with_context(|| format!("`{name}` is no number"))
+        value
+            .with_context(|| format!("the runner's report has no `{name}`"))?
+            .parse()
+            .with_context(|| format!("`{name}` is no number"))
     };
     let failed = number("failures")? + number("errors")?;
     Ok(format!("{} passed, {failed} failed", number("tests")?.saturating_sub(failed)))

@@ -34,12 +34,14 @@ pub(crate) struct Package {
 impl Workspace {
     pub(crate) fn load() -> Result<Self> {
         // Cargo sets the variable when it runs this task; the folder at build time serves when the binary is run by itself.
-        let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let own = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = own.parent().context("the folder of `xtask` has no parent")?.to_owned();
         let text = process::output(process::cargo(&root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
         let metadata: Value = serde_json::from_str(&text).context("`cargo metadata` wrote no JSON")?;
         let target = PathBuf::from(string(&metadata, "target_directory")?);
-        let listed = metadata.get("packages").and_then(Value::as_array).context("`cargo metadata` lists no packages")?;
+        let listed =
+            metadata.get("packages").and_then(Value::as_array).context("`cargo metadata` lists no packages")?;
         let packages = listed.iter().map(|package| Package::read(package, &root)).collect::<Result<_>>()?;
         Ok(Self { root, target, packages })
     }
@@ -64,9 +66,13 @@ impl Package {
         let manifest = PathBuf::from(string(package, "manifest_path")?);
         let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root).ok());
         let dependencies = package.get("dependencies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let built_with = dependencies.iter().filter(|dependency| dependency.get("kind").and_then(Value::as_str) != Some("dev"));
-        let (own, foreign): (Vec<&Value>, Vec<&Value>) = built_with.partition(|dependency| dependency.get("path").is_some_and(Value::is_string));
-        let names = |dependencies: Vec<&Value>| dependencies.into_iter().map(|dependency| string(dependency, "name")).collect::<Result<_>>();
+        let built_with =
+            dependencies.iter().filter(|dependency| dependency.get("kind").and_then(Value::as_str) != Some("dev"));
+        let (own, foreign): (Vec<&Value>, Vec<&Value>) =
+            built_with.partition(|dependency| dependency.get("path").is_some_and(Value::is_string));
+        let names = |dependencies: Vec<&Value>| {
+            dependencies.into_iter().map(|dependency| string(dependency, "name")).collect::<Result<_>>()
+        };
         Ok(Self {
             id: string(package, "id")?,
             name: string(package, "name")?,

@@ -17,24 +17,27 @@ use crate::workspace::Workspace;
 const ENCODER: &str = "1";
 
 pub(super) fn encode(workspace: &Workspace, artifact: &Artifact, record: &mut Record) -> Result<Built> {
-    let compiled = std::fs::read(&artifact.file).with_context(|| format!("can't read `{}`", artifact.file.display()))?;
+    let compiled =
+        std::fs::read(&artifact.file).with_context(|| format!("can't read `{}`", artifact.file.display()))?;
     let input = format!("{ENCODER}:{}", digest(&compiled));
     place(workspace, &artifact.name, artifact.folder, &input, record, || component(&compiled))
 }
 
 /// Puts a component in its place unless it is there already and made from the same input.
 pub(super) fn place(
-    workspace: &Workspace,
-    name: &str,
-    folder: &'static str,
-    input: &str,
-    record: &mut Record,
+    workspace: &Workspace, name: &str, folder: &'static str, input: &str, record: &mut Record,
     make: impl FnOnce() -> Result<Vec<u8>>,
 ) -> Result<Built> {
     let key = format!("{folder}/{name}.wasm");
     let file = workspace.dist().join(&key);
     let present = std::fs::read(&file).ok();
-    let built = |bytes: &[u8], digest: String, changed| Built { name: name.to_owned(), folder, size: bytes.len(), digest, changed };
+    let built = |bytes: &[u8], digest: String, changed| Built {
+        name: name.to_owned(),
+        folder,
+        size: bytes.len(),
+        digest,
+        changed,
+    };
     if let Some(bytes) = &present {
         let digest = digest(bytes);
         if record.made_from(&key, input) == Some(&digest) {
@@ -52,10 +55,16 @@ pub(super) fn place(
 }
 
 fn component(compiled: &[u8]) -> Result<Vec<u8>> {
-    ensure!(Parser::is_component(compiled) || Parser::is_core_wasm(compiled), "the compiler left something that is no WebAssembly");
+    ensure!(
+        Parser::is_component(compiled) || Parser::is_core_wasm(compiled),
+        "the compiler left something that is no WebAssembly"
+    );
     if Parser::is_core_wasm(compiled) {
         let mut encoder = ComponentEncoder::default();
-        encoder.validate(true).module(compiled).context("its module carries no usable description of its interfaces")?;
+        encoder
+            .validate(true)
+            .module(compiled)
+            .context("its module carries no usable description of its interfaces")?;
         return encoder.encode().context("its module can't be made a component");
     }
     validate(compiled)?;

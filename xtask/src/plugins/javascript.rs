@@ -19,7 +19,8 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
     let mut record = Record::read(workspace, choice.rebuild);
     let mut built = Vec::new();
     let examples = workspace.root.join("examples");
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(&examples)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(&examples)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     folders.sort();
     for folder in folders.into_iter().filter(|folder| folder.join("package.json").is_file()) {
         let name = folder.file_name().context("an example has no name")?.to_string_lossy().into_owned();
@@ -28,7 +29,8 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
             report.note(format!("npm, for {name}"));
             compile(workspace, &folder, &name)
         };
-        let one = place(workspace, &name, "examples", &input, &mut record, make).with_context(|| format!("guest `{name}`"))?;
+        let one = place(workspace, &name, "examples", &input, &mut record, make)
+            .with_context(|| format!("guest `{name}`"))?;
         built.push(one);
     }
     record.write()?;

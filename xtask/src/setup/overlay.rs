@@ -34,7 +34,8 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
     let work = beside(finished)?;
     remove(&work)?;
     std::fs::create_dir_all(&work).with_context(|| format!("can't make `{}`", work.display()))?;
-    let packages = report.step("fetch the sources of std", || Archive::open(&work, report)?.fetch(toolchain, report))?;
+    let packages =
+        report.step("fetch the sources of std", || Archive::open(&work, report)?.fetch(toolchain, report))?;
     let sources = packages.join("usr/src").join(format!("rustc-{}", toolchain.release));
     ensure!(sources.join("library").is_dir(), "the package rust-src has no `{}`", sources.join("library").display());
     let sysroot = work.join("sysroot");
@@ -46,7 +47,8 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
     }
     // Linkers and the std of this machine stay the toolchain's own.
     let own = Path::new("lib/rustlib").join(&toolchain.host);
-    std::os::unix::fs::symlink(toolchain.sysroot.join(&own), sysroot.join(&own)).context("can't link to the toolchain")?;
+    std::os::unix::fs::symlink(toolchain.sysroot.join(&own), sysroot.join(&own))
+        .context("can't link to the toolchain")?;
     remove(finished)?;
     std::fs::rename(&sysroot, finished).with_context(|| format!("can't put `{}` in its place", finished.display()))?;
     remove(&work)
@@ -93,7 +95,8 @@ fn collect(packages: &Path, work: &Path, sysroot: &Path, target: &str) -> Result
         std::fs::create_dir_all(&own)?;
         for name in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
             let source = packages.join("usr/lib").join(target).join(name);
-            std::fs::copy(&source, own.join(name)).with_context(|| format!("the package wasi-libc has no `{}`", source.display()))?;
+            std::fs::copy(&source, own.join(name))
+                .with_context(|| format!("the package wasi-libc has no `{}`", source.display()))?;
         }
     }
     Ok(())
@@ -107,9 +110,17 @@ struct Archive {
 
 impl Archive {
     fn open(work: &Path, report: &Report) -> Result<Self> {
-        ensure!(process::find("apt-get").is_some(), "this machine has no apt-get, and only Debian's source package is known");
+        ensure!(
+            process::find("apt-get").is_some(),
+            "this machine has no apt-get, and only Debian's source package is known"
+        );
         // Apt knows where this machine gets its packages from; newer suites lie in the same place.
-        let known = process::output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
+        let known = process::output(Command::new("apt-get").args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+        ]))?;
         let archive = known.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
         let Some(archive) = archive else { bail!("no source of Debian packages is configured on this machine") };
         let folder = work.join("packages");
@@ -146,7 +157,9 @@ impl Archive {
         let table = process::output(self.apt("apt-cache").args(["madison", package]))?;
         let mut versions = table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
         let found = versions.find(|version| version.starts_with(prefix));
-        found.map(str::to_owned).with_context(|| format!("no package {package} of version {prefix}* in {}", SUITES.join(", ")))
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("no package {package} of version {prefix}* in {}", SUITES.join(", ")))
     }
 
     fn apt(&self, program: &str) -> Command {

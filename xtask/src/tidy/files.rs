@@ -28,7 +28,10 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         return findings;
     }
     if file.bytes.len() > SIZE_MAX && file.path != "Cargo.lock" {
-        findings.push(Finding::new(&file.path, format!("has {} bytes, more than {SIZE_MAX}; data is made by tests, not kept", file.bytes.len())));
+        findings.push(Finding::new(
+            &file.path,
+            format!("has {} bytes, more than {SIZE_MAX}; data is made by tests, not kept", file.bytes.len()),
+        ));
     }
     let Some(text) = file.text().filter(|text| !text.contains('\0')) else {
         findings.push(Finding::new(&file.path, "is binary; what is built is not committed"));
@@ -40,11 +43,14 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         if code && let Some((word, way_out)) = WORDS.iter().find(|(word, _)| has_word(line, word)) {
             say(format!("says `{word}`: {way_out}"));
         }
-        if file.path != "LICENSE" && let Some(place) = MACHINES.iter().find(|place| names_place(line, place)) {
+        if file.path != "LICENSE"
+            && let Some(place) = MACHINES.iter().find(|place| names_place(line, place))
+        {
             say(format!("names a path below `{place}`, which exists on one machine alone"));
         }
         if file.path.ends_with("package-lock.json") && line.contains("\"resolved\"") {
-            say("names the registry of one machine; npm's setting `omit-lockfile-registry-resolved` leaves it out".to_owned());
+            say("names the registry of one machine; npm's setting `omit-lockfile-registry-resolved` leaves it out"
+                .to_owned());
         }
         if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
             say("is left from a merge".to_owned());
@@ -63,7 +69,9 @@ fn has_word(line: &str, word: &str) -> bool {
         let before = line.get(..start).and_then(|text| text.chars().next_back());
         let after = line.get(start + word.len()..).and_then(|text| text.chars().next());
         let begins = before.is_none_or(|last| !last.is_alphanumeric() || (capital && last.is_lowercase()));
-        let ends = after.is_none_or(|next| !next.is_alphanumeric() || (capital && next.is_uppercase() && word.chars().any(char::is_lowercase)));
+        let ends = after.is_none_or(|next| {
+            !next.is_alphanumeric() || (capital && next.is_uppercase() && word.chars().any(char::is_lowercase))
+        });
         begins && ends
     })
 }

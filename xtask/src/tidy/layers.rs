@@ -21,7 +21,11 @@ const HOST: [&str; 10] = [
 
 /// Foreign crates that only some of ours may use, and why.
 const CONFINED: [(&str, &[&str], &str); 3] = [
-    ("anyhow", &["platform-daemon", "xtask", "platform-benches", "live-swap"], "libraries have typed errors; only programs may use it"),
+    (
+        "anyhow",
+        &["platform-daemon", "xtask", "platform-benches", "live-swap"],
+        "libraries have typed errors; only programs may use it",
+    ),
     ("fjall", &["platform-storage"], "storage engines stay behind the storage trait"),
     ("axum", &["platform-ingress", "platform-daemon"], "only the front doors speak HTTP"),
 ];
@@ -61,7 +65,9 @@ fn may_use(package: &Package, used: &str) -> Result<(), String> {
         (Some(own), Some(other)) if other < own => Ok(()),
         (Some(_), Some(_)) => Err("dependencies point to lower layers only".to_owned()),
         (Some(_), None) => Err("the host knows no crate outside of it".to_owned()),
-        (None, _) if matches!(package.name.as_str(), "xtask" | "platform-sdk") => Err("it knows no other crate of ours".to_owned()),
+        (None, _) if matches!(package.name.as_str(), "xtask" | "platform-sdk") => {
+            Err("it knows no other crate of ours".to_owned())
+        }
         (None, _) => Ok(()),
     }
 }
@@ -72,7 +78,14 @@ mod tests {
     use crate::workspace::Package;
 
     fn package(name: &str, platform: serde_json::Value) -> Package {
-        Package { id: String::new(), name: name.to_owned(), folder: String::new(), uses: Vec::new(), foreign: Vec::new(), platform }
+        Package {
+            id: String::new(),
+            name: name.to_owned(),
+            folder: String::new(),
+            uses: Vec::new(),
+            foreign: Vec::new(),
+            platform,
+        }
     }
 
     #[test]

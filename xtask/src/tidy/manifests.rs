@@ -12,7 +12,10 @@ pub(super) fn check(workspace: &Workspace, files: &[File]) -> Vec<Finding> {
             continue;
         };
         if !takes_lints(text) {
-            findings.push(Finding::new(&place, "does not take the lints of the workspace; add `[lints]` with `workspace = true`"));
+            findings.push(Finding::new(
+                &place,
+                "does not take the lints of the workspace; add `[lints]` with `workspace = true`",
+            ));
         }
         for (number, line) in text.lines().enumerate() {
             if own_version(line) {

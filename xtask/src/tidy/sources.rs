@@ -24,7 +24,9 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     }
     let lines = text.lines().count();
     if lines > LINES_MAX && !LONG.iter().any(|(path, _)| *path == file.path) {
-        let message = format!("has {lines} lines, more than {LINES_MAX}: look for its second topic, or list it with a reason in xtask/src/tidy/sources.rs");
+        let message = format!(
+            "has {lines} lines, more than {LINES_MAX}: look for its second topic, or list it with a reason in xtask/src/tidy/sources.rs"
+        );
         findings.push(Finding::new(&file.path, message));
     }
     findings.extend(waivers(&file.path, text));
@@ -37,7 +39,8 @@ fn waivers(path: &str, text: &str) -> Vec<Finding> {
     for opening in ["allow(", "expect("] {
         for (start, _) in text.match_indices(opening) {
             let before = text.get(..start).unwrap_or_default();
-            let attribute = before.ends_with("#[") || before.ends_with("#![") || before.trim_end().ends_with("#[cfg_attr(test,");
+            let attribute =
+                before.ends_with("#[") || before.ends_with("#![") || before.trim_end().ends_with("#[cfg_attr(test,");
             // A comment may speak of attributes.
             let commented = before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with("//"));
             let inside = text.get(start..).and_then(|rest| rest.split(")]").next()).unwrap_or_default();

@@ -11,7 +11,12 @@ use super::{File, Finding};
 use crate::workspace::Workspace;
 
 pub(super) fn check(workspace: &Workspace, files: &[File]) -> Vec<Finding> {
-    let mut folders: Vec<&str> = files.iter().filter(|file| file.is("wit")).filter_map(|file| file.path.rsplit_once('/')).map(|(folder, _)| folder).collect();
+    let mut folders: Vec<&str> = files
+        .iter()
+        .filter(|file| file.is("wit"))
+        .filter_map(|file| file.path.rsplit_once('/'))
+        .map(|(folder, _)| folder)
+        .collect();
     folders.retain(|folder| folder.starts_with("wit/"));
     folders.sort_unstable();
     folders.dedup();
@@ -69,16 +74,25 @@ fn documented(resolve: &Resolve) -> Vec<Finding> {
 
 fn type_documented(one: &TypeDef, place: &str, need: &mut impl FnMut(&Docs, String)) {
     let name = format!("{place} {}", one.name.as_deref().unwrap_or("(unnamed)"));
-    match &one.kind {
+    let parts: Vec<(&Docs, String)> = match &one.kind {
         // A name taken over by `use` is documented where it is defined.
         TypeDefKind::Type(_) => return,
-        TypeDefKind::Record(record) => record.fields.iter().for_each(|field| need(&field.docs, format!("{name}.{}", field.name))),
-        TypeDefKind::Variant(variant) => variant.cases.iter().for_each(|case| need(&case.docs, format!("{name}::{}", case.name))),
-        TypeDefKind::Enum(all) => all.cases.iter().for_each(|case| need(&case.docs, format!("{name}::{}", case.name))),
-        TypeDefKind::Flags(flags) => flags.flags.iter().for_each(|flag| need(&flag.docs, format!("{name}::{}", flag.name))),
-        _ => {}
-    }
+        TypeDefKind::Record(record) => {
+            record.fields.iter().map(|field| (&field.docs, format!("{name}.{}", field.name))).collect()
+        }
+        TypeDefKind::Variant(variant) => {
+            variant.cases.iter().map(|case| (&case.docs, format!("{name}::{}", case.name))).collect()
+        }
+        TypeDefKind::Enum(all) => all.cases.iter().map(|case| (&case.docs, format!("{name}::{}", case.name))).collect(),
+        TypeDefKind::Flags(all) => {
+            all.flags.iter().map(|flag| (&flag.docs, format!("{name}::{}", flag.name))).collect()
+        }
+        _ => Vec::new(),
+    };
     need(&one.docs, name);
+    for (docs, what) in parts {
+        need(docs, what);
+    }
 }
 
 fn title(function: &Function) -> String {
