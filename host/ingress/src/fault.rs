@@ -1,0 +1,207 @@
+//! [`Fault`]: why a request was not answered as asked, in the two forms that callers read.
+//!
+//! Owns the mapping of errors to gRPC (status and `google.rpc.ErrorInfo`) and to HTTP (`application/problem+json`,
+//! RFC 9457). Must not know who produced the error. Invariant: both forms carry the same `reason`, and a caller's mistake
+//! never becomes INTERNAL.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use serde::Serialize;
+use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// `domain` of every `ErrorInfo`.
+const DOMAIN: &str = "platform";
+
+/// Why a request was not answered as asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    code: Code,
+    http: StatusCode,
+    reason: String,
+    message: String,
+    metadata: Vec<(String, String)>,
+}
+
+impl Fault {
+    /// A fault with a stable `reason` in UPPER_SNAKE and a message in words that a person can act on.
+    pub(crate) fn new(code: Code, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, http: http_status(code), reason: reason.into(), message: message.into(), metadata: Vec::new() }
+    }
+
+    /// An argument that is not allowed.
+    pub(crate) fn invalid(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, reason, message)
+    }
+
+    /// Answers with this HTTP status where the code alone says less, such as 405 or 413.
+    pub(crate) fn http(mut self, status: StatusCode) -> Self {
+        self.http = status;
+        self
+    }
+
+    /// Adds a fact that programs read, such as the revision that a condition met.
+    pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// HTTP status of the fault.
+    pub(crate) fn http_status(&self) -> StatusCode {
+        self.http
+    }
+
+    /// The stable reason.
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The message.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The fault as an HTTP answer.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(body(serde_json::to_vec(&self.problem()).unwrap_or_default()));
+        *response.status_mut() = self.http;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.http == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some((_, allow)) = self.metadata.iter().find(|(key, _)| key == "allow")
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+
+    /// The members of the problem, for answers that stream.
+    pub(crate) fn problem(&self) -> Problem<'_> {
+        Problem {
+            r#type: "about:blank",
+            title: self.http.canonical_reason().unwrap_or("Client Closed Request"),
+            status: self.http.as_u16(),
+            detail: &self.message,
+            reason: &self.reason,
+            code: code_name(self.code),
+            metadata: self.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        }
+    }
+}
+
+/// The members of `application/problem+json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    reason: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    metadata: HashMap<&'a str, &'a str>,
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        let metadata: HashMap<String, String> = fault.metadata.into_iter().collect();
+        let details = ErrorDetails::with_error_info(fault.reason, DOMAIN, metadata);
+        Self::with_error_details(fault.code, fault.message, details)
+    }
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        let fault = Self::new(status.code(), code_name(status.code()), status.message());
+        let Some(info) = status.get_details_error_info() else { return fault };
+        let mut metadata: Vec<_> = info.metadata.into_iter().collect();
+        metadata.sort();
+        Self { reason: info.reason, metadata, ..fault }
+    }
+}
+
+/// A body that is known in full.
+pub(crate) fn body(bytes: impl Into<Bytes>) -> Body {
+    Body::new(Full::new(bytes.into()).map_err(|never| match never {}))
+}
+
+/// The mapping that `google.rpc.Code` documents.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The code as gRPC writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_survives_the_way_through_a_status() {
+        let fault = Fault::new(Code::Aborted, "CONFLICT", "the key is at revision 7").with("revision", 7);
+        assert_eq!(Fault::from(Status::from(fault.clone())), fault);
+    }
+
+    #[test]
+    fn a_bare_status_keeps_its_code_as_reason() {
+        let fault = Fault::from(Status::unimplemented("no such method"));
+        assert_eq!(fault, Fault::new(Code::Unimplemented, "UNIMPLEMENTED", "no such method"));
+    }
+
+    #[tokio::test]
+    async fn a_problem_has_the_members_of_the_standard() {
+        let fault = Fault::invalid("METHOD_NOT_ALLOWED", "no").http(StatusCode::METHOD_NOT_ALLOWED).with("allow", "GET, PUT");
+        let response = fault.response();
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()[header::ALLOW], "GET, PUT");
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let expected = serde_json::json!({
+            "type": "about:blank", "title": "Method Not Allowed", "status": 405, "detail": "no",
+            "reason": "METHOD_NOT_ALLOWED", "code": "INVALID_ARGUMENT", "metadata": {"allow": "GET, PUT"},
+        });
+        assert_eq!(problem, expected);
+    }
+}

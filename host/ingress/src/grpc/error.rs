@@ -1,0 +1,120 @@
+//! What failed calls are to callers.
+//!
+//! Owns the gRPC code and reason of every error of the data plane; must not know messages. Invariant: INTERNAL is said of
+//! plugins and the host only, never of what a caller sent.
+
+use platform_capability::{discovery, kv};
+use platform_dataplane::{CallError, RouteError};
+use platform_runtime as runtime;
+use tonic::{Code, Status};
+
+use crate::fault::Fault;
+
+/// An error of a capability.
+pub(crate) trait CapabilityError {
+    /// The fault that callers see.
+    fn fault(self) -> Fault;
+}
+
+/// The status of a failed call.
+pub(crate) fn status<E: CapabilityError>(error: CallError<E>) -> Status {
+    fault(error).into()
+}
+
+fn fault<E: CapabilityError>(error: CallError<E>) -> Fault {
+    match error {
+        CallError::Capability(error) => error.fault(),
+        CallError::Fault { slot, plugin, fault } => {
+            let (code, reason) = classify(&fault);
+            let message = format!("`{plugin}` in `{slot}`: {fault}");
+            Fault::new(code, reason, message).with("slot", slot).with("plugin", plugin)
+        }
+        CallError::NotBound(slot) => {
+            let message = format!("nothing is bound to `{slot}`; bind a plugin with `platform plugin bind {slot} NAME`");
+            Fault::new(Code::Unavailable, "NOT_BOUND", message).with("slot", slot)
+        }
+    }
+}
+
+fn classify(fault: &runtime::Fault) -> (Code, &'static str) {
+    match fault.kind() {
+        "deadline" | "waited" => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        "busy" => (Code::Unavailable, "PLUGIN_BUSY"),
+        "resting" => (Code::Unavailable, "PLUGIN_RESTING"),
+        "moved" => (Code::Unavailable, "PLUGIN_MOVED"),
+        "limit" | "stack" => (Code::Internal, "PLUGIN_LIMIT"),
+        "trap" => (Code::Internal, "PLUGIN_TRAPPED"),
+        _ => (Code::Internal, "PLUGIN_FAILED"),
+    }
+}
+
+fn conflict(revision: u64) -> Fault {
+    let message = match revision {
+        0 => "the condition does not hold: there is no such key".to_owned(),
+        revision => format!("the condition does not hold: the key is at revision {revision}"),
+    };
+    Fault::new(Code::Aborted, "CONFLICT", message).with("revision", revision)
+}
+
+fn compacted(oldest: u64) -> Fault {
+    let message = format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
+    Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest)
+}
+
+impl CapabilityError for kv::Error {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Conflict(revision) => conflict(revision),
+            Self::Compacted(oldest) => compacted(oldest),
+            Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
+            Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
+            Self::Quota(what) => Fault::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", what),
+            Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
+            Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
+impl CapabilityError for discovery::Error {
+    fn fault(self) -> Fault {
+        match self {
+            Self::NotFound(what) => Fault::new(Code::NotFound, "NOT_REGISTERED", what),
+            Self::Compacted(oldest) => compacted(oldest),
+            Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
+            Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
+            Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
+            Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
+impl CapabilityError for RouteError {
+    fn fault(self) -> Fault {
+        let message = self.to_string();
+        match self {
+            Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
+            Self::NoNodes { .. } => Fault::new(Code::Unavailable, "NO_NODES", message),
+            Self::NonePicked { .. } => Fault::new(Code::Unavailable, "NONE_PICKED", message),
+            Self::Registry(_) => Fault::new(Code::Unavailable, "REGISTRY_UNAVAILABLE", message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conflicts_tell_the_revision_to_programs() {
+        let fault = Fault::from(status(CallError::Capability(kv::Error::Conflict(7))));
+        assert_eq!((fault.reason(), fault.http_status().as_u16()), ("CONFLICT", 409));
+        assert_eq!(serde_json::to_value(fault.problem()).unwrap()["metadata"]["revision"], "7");
+    }
+
+    #[test]
+    fn what_a_caller_sent_is_never_internal() {
+        for error in [kv::Error::Invalid(String::new()), kv::Error::TooLarge(String::new()), kv::Error::Compacted(1)] {
+            assert!(!matches!(status(CallError::Capability(error)).code(), Code::Internal | Code::Unknown));
+        }
+    }
+}

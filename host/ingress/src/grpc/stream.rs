@@ -1,0 +1,63 @@
+//! Streams that end when they should.
+//!
+//! Owns their end: at the caller's timeout, at the token's expiry, at the drain; must not know what they carry. Invariant:
+//! an open stream holds one of a bounded number of permits, and never keeps the daemon from draining.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt, stream};
+use tonic::{Code, Status};
+
+use super::Shared;
+use crate::{admission::Admitted, fault::Fault};
+
+/// A stream of answers.
+pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Shared {
+    /// `inner`, ended when the caller's time is over or the daemon drains.
+    ///
+    /// # Errors
+    /// Too many streams are open.
+    pub(crate) fn guard<T: Send + 'static>(
+        &self,
+        admitted: &Admitted,
+        inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Result<Answers<T>, Status> {
+        let permit = std::sync::Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+            let message = "as many streams are open as the limit `watches_max` allows: close some, or raise it";
+            Status::from(Fault::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", message))
+        })?;
+        let draining = self.draining.clone();
+        let until = admitted.until;
+        let end = async move {
+            let over = async move {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = draining.cancelled() => {
+                    Fault::new(Code::Unavailable, "SHUTTING_DOWN", "the platform is shutting down: connect again")
+                }
+                () = over => {
+                    let message = "the stream's time is over: its timeout has passed, or its token has expired";
+                    Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+                }
+            }
+        };
+        let end = stream::once(async move { Err(Status::from(end.await)) });
+        // Whichever comes first; after an error nothing follows.
+        let merged = stream::select(inner.chain(stream::once(async { Err(ended()) })), end);
+        let guarded = merged.scan((false, permit), |(over, _permit), item| {
+            let last = std::mem::replace(over, item.is_err());
+            std::future::ready((!last).then_some(item))
+        });
+        Ok(guarded.boxed())
+    }
+}
+
+fn ended() -> Status {
+    Fault::new(Code::Unavailable, "STREAM_ENDED", "the source of the stream ended: connect again").into()
+}

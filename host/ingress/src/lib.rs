@@ -1,0 +1,178 @@
+//! Front doors: gRPC, HTTP/JSON, health, metrics and the wire formats of gateways, all on one port.
+//!
+//! Knows wire formats and who may call; knows no instance, no binding, no storage. Invariant: a method exists once, whatever
+//! the form it is called in, and runs only for a caller that was verified here.
+//!
+//! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
+//! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways; `health`, `metrics` and `openapi` tell
+//! of the platform itself.
+
+mod admission;
+mod check;
+mod config;
+mod exposition;
+mod fault;
+mod front;
+mod grpc;
+mod health;
+mod identity;
+mod methods;
+mod metrics;
+mod openapi;
+mod server;
+mod transcode;
+
+use std::sync::Arc;
+
+use envoy_types::ext_authz::v3::pb::AuthorizationServer;
+use platform_dataplane::Plane;
+use platform_proto::{
+    auth::v1::auth_server::AuthServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
+    router::v1::router_server::RouterServer, server::v1::server_server::ServerServer,
+};
+use prost_reflect::DescriptorPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::HealthServer;
+
+use admission::Admission;
+use check::{Checker, ext_authz::ExtAuthz};
+use front::{Doors, Front};
+use grpc::{AuthService, DiscoveryService, KvService, RouterService, ServerService, Shared};
+use health::Health;
+use identity::Authenticator;
+use methods::{EXT_AUTHZ, Methods};
+use metrics::Requests;
+use transcode::{TableError, Transcoder};
+
+pub use admission::DeadlineConfig;
+pub use check::{CheckConfig, Gateway, InvalidHeaderName};
+pub use config::{Config, Limits};
+pub use grpc::About;
+pub use health::{Readiness, Unready};
+pub use identity::{
+    ADMIN_ROLE, Access, Algorithm, IdentityConfig, IdentityError, Issuer, IssuerError, Key, Secret, StaticToken,
+    StaticTokenError,
+};
+pub use server::Ingress;
+
+/// Adds services to those of this crate.
+pub type AddServices = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
+
+/// What the front doors stand in front of.
+pub struct Parts {
+    /// The slots.
+    pub plane: Arc<Plane>,
+    /// Which slots should serve and do not.
+    pub readiness: Readiness,
+    /// What the daemon tells of itself.
+    pub about: About,
+    /// Further services, for methods of control.
+    pub services: Option<AddServices>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+/// Why the front doors can't open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngressError {
+    /// Somebody else listens there.
+    #[error("the address `{address}` is in use: stop what listens there, or choose another with `--server-address`")]
+    AddressInUse {
+        /// The address.
+        address: String,
+    },
+    /// The address can't be listened at.
+    #[error("can't listen at `{address}`: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Tokens can't be verified as configured.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A header of the settings is none.
+    #[error(transparent)]
+    HeaderName(#[from] InvalidHeaderName),
+    /// The definitions that the daemon was built with are broken.
+    #[error("the definitions of the methods are broken: {0}")]
+    Definitions(String),
+}
+
+impl From<TableError> for IngressError {
+    fn from(error: TableError) -> Self {
+        Self::Definitions(error.to_string())
+    }
+}
+
+impl Config {
+    /// Opens the listener and puts the front doors together. Nothing is accepted before [`Ingress::serve`].
+    ///
+    /// # Errors
+    /// The address, a token or a key is not usable; which one, and why.
+    pub async fn build(&self, parts: Parts) -> Result<Ingress, IngressError> {
+        let pool = DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET)
+            .map_err(|error| IngressError::Definitions(error.to_string()))?;
+        let authenticator = Arc::new(self.identity.build()?);
+        let admission =
+            Arc::new(Admission { authenticator: Arc::clone(&authenticator), deadlines: self.deadline.clone() });
+        let plane = Arc::clone(&parts.plane);
+        let checker = Arc::new(Checker::new(Arc::clone(&plane), Arc::clone(&authenticator), self.check.clone())?);
+        let draining = CancellationToken::new();
+        let health = Health::new(Arc::clone(&parts.readiness), draining.clone(), &pool);
+        let requests = Arc::new(Requests::new(&pool, &[EXT_AUTHZ]));
+        let version = parts.about.version.clone();
+        let routes = self.routes(parts, &health, &draining, authenticator)?;
+        let ext_authz = AuthorizationServer::new(ExtAuthz::new(Arc::clone(&checker)))
+            .max_decoding_message_size(self.limits.request_bytes);
+        let methods = Methods { routes, ext_authz, requests: Arc::clone(&requests) };
+        let transcoder = Transcoder::new(&pool, methods.clone(), Arc::clone(&admission), self.limits.clone())?;
+        let openapi = openapi::document(&pool, transcoder.table(), &version).into();
+        let doors = Doors { plane, admission, checker, health, requests, openapi, metrics_open: self.metrics_open };
+        let front = Front { doors: Arc::new(doors), methods, transcoder };
+        let (listener, address) = server::listen(&self.address).await?;
+        Ok(Ingress { listener, address, front, limits: self.limits.clone(), draining })
+    }
+
+    fn routes(
+        &self,
+        parts: Parts,
+        health: &Health,
+        draining: &CancellationToken,
+        authenticator: Arc<Authenticator>,
+    ) -> Result<Routes, IngressError> {
+        let watches = Arc::new(Semaphore::new(self.limits.watches_max.min(Semaphore::MAX_PERMITS)));
+        let shared = Shared { plane: parts.plane, draining: draining.clone(), watches };
+        let server = ServerService { shared: shared.clone(), health: health.clone(), about: Arc::new(parts.about) };
+        let limit = self.limits.request_bytes;
+        let mut builder = Routes::builder();
+        builder
+            .add_service(KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(DiscoveryServer::new(DiscoveryService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(RouterServer::new(RouterService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(AuthServer::new(AuthService { shared, authenticator }).max_decoding_message_size(limit))
+            .add_service(ServerServer::new(server).max_decoding_message_size(limit))
+            .add_service(HealthServer::new(health.clone()));
+        let broken = |error: tonic_reflection::server::Error| IngressError::Definitions(error.to_string());
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(platform_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        builder.add_service(reflection().build_v1().map_err(broken)?);
+        builder.add_service(reflection().build_v1alpha().map_err(broken)?);
+        if let Some(add) = parts.services {
+            add(&mut builder);
+        }
+        Ok(builder.routes().prepare())
+    }
+}

@@ -1,0 +1,175 @@
+//! `/metrics`: what the front doors and the slots did.
+//!
+//! Owns the counters of requests and the names of all families; must not know how an answer came about. Invariant: a
+//! method's counters exist from the start, so that no request ever takes a lock or grows a map.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use platform_dataplane::{BUCKETS_US, SlotStatus};
+use prost_reflect::DescriptorPool;
+use tonic::Code;
+
+use crate::{
+    check::Counts,
+    exposition::{Exposition, Format},
+    fault::code_name,
+};
+
+/// gRPC codes are 0 to 16.
+const CODES: usize = 17;
+/// Upper bounds of the latency histogram, in microseconds.
+const BOUNDS_US: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000, 10_000_000];
+/// Where methods are counted that have no counters of their own.
+const OTHER: &str = "other";
+
+/// Counters of requests.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    methods: BTreeMap<String, Method>,
+    /// Connections open now.
+    pub(crate) connections: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Method {
+    codes: [AtomicU64; CODES],
+    buckets: [AtomicU64; BOUNDS_US.len() + 1],
+    total_us: AtomicU64,
+}
+
+impl Requests {
+    /// Counters for every method in `pool`, and for `more`.
+    pub(crate) fn new(pool: &DescriptorPool, more: &[&str]) -> Self {
+        let services = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let paths = services.map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
+        let paths = paths.chain(more.iter().map(|path| (*path).to_owned())).chain([OTHER.to_owned()]);
+        Self { methods: paths.map(|path| (path, Method::default())).collect(), connections: AtomicU64::new(0) }
+    }
+
+    /// Counts a request to a method. A stream counts when it begins.
+    pub(crate) fn record(&self, path: &str, code: Code, took: Duration) {
+        let Some(method) = self.methods.get(path).or_else(|| self.methods.get(OTHER)) else { return };
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let code = usize::try_from(i32::from(code)).unwrap_or_default();
+        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
+        for counter in [method.codes.get(code), method.buckets.get(bucket)].into_iter().flatten() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        method.total_us.fetch_add(us, Ordering::Relaxed);
+    }
+}
+
+/// Everything as text.
+pub(crate) fn text(format: Format, requests: &Requests, checks: &Counts, slots: &[SlotStatus], ready: bool) -> String {
+    let mut exposition = Exposition::new(format);
+    let out = &mut exposition;
+    out.gauge("platform_ready", "Whether every bound slot serves.").sample(&[], ready.into());
+    write_requests(out, requests);
+    out.counter("platform_check_decisions", "Decisions for gateways.")
+        .sample(&[("decision", "allow")], checks.allowed.load(Ordering::Relaxed))
+        .sample(&[("decision", "deny")], checks.denied.load(Ordering::Relaxed));
+    write_slots(out, slots);
+    write_process(out);
+    exposition.finish()
+}
+
+fn write_requests(out: &mut Exposition, requests: &Requests) {
+    let connections = requests.connections.load(Ordering::Relaxed);
+    out.gauge("platform_connections", "Connections open now.").sample(&[], connections);
+    let used = |method: &Method| method.buckets.iter().any(|count| count.load(Ordering::Relaxed) > 0);
+    let mut family = out.counter("platform_requests", "Requests by method and gRPC code.");
+    for (path, method) in requests.methods.iter().filter(|(_, method)| used(method)) {
+        for (code, count) in (0..).zip(&method.codes) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                family.sample(&[("method", path), ("code", code_name(Code::from_i32(code)))], count);
+            }
+        }
+    }
+    let mut family = out.histogram("platform_request_seconds", "Time to the answer, or to the first message of a stream.");
+    for (path, method) in requests.methods.iter().filter(|(_, method)| used(method)) {
+        let counts: Vec<_> = method.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let total = Duration::from_micros(method.total_us.load(Ordering::Relaxed));
+        write_buckets(&mut family, &[("method", path)], &BOUNDS_US, &counts, total);
+    }
+}
+
+fn write_buckets(
+    family: &mut crate::exposition::Family<'_>,
+    labels: &[(&str, &str)],
+    bounds_us: &[u64],
+    counts: &[u64],
+    total: Duration,
+) {
+    let bound = |us: &u64| Duration::from_micros(*us).as_secs_f64();
+    let pairs: Vec<_> = bounds_us.iter().map(bound).zip(counts.iter().copied()).collect();
+    let above = counts.get(bounds_us.len()).copied().unwrap_or_default();
+    family.buckets(labels, &pairs, above, total.as_secs_f64());
+}
+
+fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
+    let names: Vec<_> = slots.iter().map(|slot| (slot.name.to_string(), slot)).collect();
+    let mut family = out.gauge("platform_slot_generation", "Generation that new calls see.");
+    for (name, slot) in &names {
+        family.sample(&[("slot", name)], slot.generation);
+    }
+    let mut family = out.gauge("platform_slot_ready", "Whether the slot serves.");
+    for (name, slot) in &names {
+        family.sample(&[("slot", name)], slot.ready.into());
+    }
+    let entries: Vec<_> = names
+        .iter()
+        .flat_map(|(name, slot)| slot.entries.iter().map(move |entry| (name, slot.generation.to_string(), entry)))
+        .map(|(name, generation, entry)| (name, format!("{}@{}", entry.name, entry.version), generation, entry))
+        .collect();
+    let mut family = out.counter("platform_plugin_faults", "Calls without an answer, by kind.");
+    for (slot, plugin, generation, entry) in &entries {
+        for (kind, count) in &entry.counts.faults {
+            family.sample(&[("slot", slot), ("plugin", plugin), ("generation", generation), ("kind", kind)], *count);
+        }
+    }
+    let mut family = out.gauge("platform_plugin_memory_bytes", "Memory of the instance that served last.");
+    for (slot, plugin, generation, entry) in &entries {
+        let bytes = entry.memory_bytes as u64;
+        family.sample(&[("slot", slot), ("plugin", plugin), ("generation", generation)], bytes);
+    }
+    let mut family = out.histogram("platform_plugin_call_seconds", "Time of calls.");
+    for (slot, plugin, generation, entry) in &entries {
+        let labels = [("slot", slot.as_str()), ("plugin", plugin), ("generation", generation)];
+        write_buckets(&mut family, &labels, &BUCKETS_US, &entry.counts.buckets, entry.counts.total);
+    }
+}
+
+/// What the operating system knows of this process, where it tells.
+fn write_process(out: &mut Exposition) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    if let Some(kib) = kib {
+        out.gauge("process_resident_memory_bytes", "Resident memory.").sample(&[], kib * 1024);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_method_and_code() {
+        let pool = DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let requests = Requests::new(&pool, &["/x.Y/Z"]);
+        requests.record("/platform.kv.v1.Kv/Get", Code::NotFound, Duration::from_micros(120));
+        requests.record("/nobody/knows", Code::Ok, Duration::from_secs(60));
+        let text = text(Format::Prometheus, &requests, &Counts::default(), &[], true);
+        assert!(text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"), "{text}");
+        assert!(text.contains("platform_requests_total{method=\"other\",code=\"OK\"} 1\n"), "{text}");
+        assert!(text.contains("le=\"0.00025\"} 1\n"), "{text}");
+        assert!(text.contains("platform_request_seconds_bucket{method=\"other\",le=\"10.0\"} 0\n"), "{text}");
+        assert!(text.contains("platform_ready 1\n") && !text.contains("x.Y"), "{text}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The listener: accepts connections and drains them.
+//!
+//! Owns sockets and the life of connections; must not know requests. Invariant: once the drain has begun no connection is
+//! accepted, each open one finishes what it has begun, and none outlives the drain's deadline.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use platform_base::TaskGroup;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{IngressError, config::Limits, front::Front};
+
+/// Wait after a failed accept: the usual cause, too many open files, takes a moment to pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often an idle HTTP/2 peer is asked whether it lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+/// Bytes that an HTTP/2 peer may send ahead, on a stream and on a connection.
+const WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
+
+/// The front doors, listening.
+#[derive(Debug)]
+pub struct Ingress {
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
+    pub(crate) front: Front,
+    pub(crate) limits: Limits,
+    pub(crate) draining: CancellationToken,
+}
+
+/// Opens the listener.
+pub(crate) async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), IngressError> {
+    let fail = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => IngressError::AddressInUse { address: address.to_owned() },
+        _ => IngressError::Listen { address: address.to_owned(), source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}
+
+impl Ingress {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then drains: readiness says no, streams end, requests in flight finish. Connections that are
+    /// still open after `drain` are cut; how many.
+    pub async fn serve(self, tasks: &TaskGroup, stop: impl Future<Output = ()>, drain: Duration) -> usize {
+        let connections = Arc::new(Semaphore::new(self.limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let graceful = GracefulShutdown::new();
+        let cut = CancellationToken::new();
+        let builder = Arc::new(self.builder());
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = accept(&self.listener, &connections) => accepted,
+            };
+            let (stream, peer, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (builder, watcher, front, cut) = (Arc::clone(&builder), graceful.watcher(), self.front.clone(), cut.clone());
+            tasks.spawn("connection", async move {
+                let open = Open::new(&front);
+                let service = service_fn(|request| {
+                    let front = front.clone();
+                    async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
+                });
+                let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+                // A broken connection is the peer's affair: nobody is left to tell.
+                let _ = cut.run_until_cancelled(connection).await;
+                drop((open, permit));
+            });
+        }
+        drop(self.listener);
+        self.draining.cancel();
+        let left = graceful.count();
+        let drained = tokio::time::timeout(drain, graceful.shutdown()).await.is_ok();
+        cut.cancel();
+        if drained { 0 } else { left.min(usize::try_from(self.front.doors.requests.connections.load(Ordering::Relaxed)).unwrap_or(left)) }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let limits = &self.limits;
+        let header_bytes = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
+            // The least that hyper takes.
+            .max_buf_size(header_bytes.max(8192))
+            .keep_alive(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .initial_stream_window_size(WINDOW_BYTES.0)
+            .initial_connection_window_size(WINDOW_BYTES.1)
+            .max_concurrent_streams(limits.streams_per_connection_max)
+            .max_header_list_size(limits.header_bytes_max);
+        builder
+    }
+}
+
+/// A connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok();
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, permit))
+}
+
+/// Counts a connection for as long as it is open.
+struct Open(Arc<crate::metrics::Requests>);
+
+impl Open {
+    fn new(front: &Front) -> Self {
+        let requests = Arc::clone(&front.doors.requests);
+        requests.connections.fetch_add(1, Ordering::Relaxed);
+        Self(requests)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
