@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use platform_sdk::{native, settings};
+use platform_sdk::{
+    auth::{Decision, Policy, Request},
+    native, settings,
+};
 
 use super::*;
 

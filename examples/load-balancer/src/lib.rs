@@ -66,7 +66,12 @@ mod tests {
 
     fn picked(nodes: Vec<Node>, failures: &[u32]) -> Vec<usize> {
         native::set_zone("a");
-        native::set_load(&failures.iter().map(|&permille| Load { failures_permille: permille, ..Load::default() }).collect::<Vec<_>>());
+        native::set_load(
+            &failures
+                .iter()
+                .map(|&permille| Load { failures_permille: permille, ..Load::default() })
+                .collect::<Vec<_>>(),
+        );
         let policy = Near { max_failures_permille: 100 };
         let mut table = policy.table("", nodes);
         let mut seen: Vec<usize> =

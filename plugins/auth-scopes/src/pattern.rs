@@ -50,7 +50,8 @@ impl Pattern {
         };
         check_path(text, path)?;
         let path = path.strip_suffix('/').unwrap_or(path);
-        let segments = if path.is_empty() { Vec::new() } else { path.split('/').map(segment).collect::<Result<_, _>>()? };
+        let segments =
+            if path.is_empty() { Vec::new() } else { path.split('/').map(segment).collect::<Result<_, _>>()? };
         Ok(Self { scope: Scope::Paths, segments })
     }
 

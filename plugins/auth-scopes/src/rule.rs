@@ -44,7 +44,10 @@ impl Rule {
             globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(text)))
         };
         any_glob(&self.actions, request.action)
-            && self.resources.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(target, request.subject)))
+            && self
+                .resources
+                .as_ref()
+                .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(target, request.subject)))
             && any_glob(&self.subjects, request.subject)
             && self.roles.as_ref().is_none_or(|roles| roles.iter().any(|role| request.has_role(role)))
     }
@@ -66,7 +69,9 @@ fn list<T>(
         .map(Some)
 }
 
-fn decision(effect: Effect, reason: String, name: &str, headers: impl IntoIterator<Item = (String, String)>) -> Decision {
+fn decision(
+    effect: Effect, reason: String, name: &str, headers: impl IntoIterator<Item = (String, String)>,
+) -> Decision {
     let reason = match (reason.is_empty(), name.is_empty(), effect) {
         (false, ..) => reason,
         (true, true, Effect::Allow) => "allowed by a rule".to_owned(),

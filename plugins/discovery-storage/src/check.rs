@@ -69,7 +69,8 @@ fn text(what: &str, text: &str) -> Result<()> {
 
 /// `HOST:PORT`, an IPv6 host in brackets.
 fn address(address: &str) -> Result<()> {
-    let refused = || invalid(format!("the address `{}` is no HOST:PORT; IPv6 hosts stand in brackets", address.escape_debug()));
+    let refused =
+        || invalid(format!("the address `{}` is no HOST:PORT; IPv6 hosts stand in brackets", address.escape_debug()));
     let Some((host, port)) = address.rsplit_once(':') else { return refused() };
     let port_fits = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     let host_fits = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -112,7 +113,9 @@ mod tests {
         for good in ["10.0.0.1:80", "localhost:65535", "[::1]:8080", "a_b.example.com:1"] {
             assert!(address(good).is_ok(), "{good}");
         }
-        for bad in ["", ":80", "a", "a:", "a:0", "a:65536", "a:+1", "::1:80", "[::1]", "[x]:1", "a b:1", "a/b:1", "a\n:1"] {
+        for bad in
+            ["", ":80", "a", "a:", "a:0", "a:65536", "a:+1", "::1:80", "[::1]", "[x]:1", "a b:1", "a/b:1", "a\n:1"]
+        {
             assert!(address(bad).is_err(), "{bad:?}");
         }
     }

@@ -21,7 +21,7 @@ use space::{Limits, Space};
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
-    /// Bytes of all entries and kept changes.
+    /// Bytes of all entries and kept changes. The instance needs about twice as many while it hands them over.
     max_bytes: usize,
     /// Changes kept for watchers, for each namespace.
     max_changes: usize,

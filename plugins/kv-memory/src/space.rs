@@ -211,7 +211,9 @@ impl Space {
     }
 
     /// The space that had these parts.
-    pub(crate) fn from_parts(revision: u64, now_ms: u64, entries: BTreeMap<String, Held>, kept: VecDeque<Kept>) -> Self {
+    pub(crate) fn from_parts(
+        revision: u64, now_ms: u64, entries: BTreeMap<String, Held>, kept: VecDeque<Kept>,
+    ) -> Self {
         let due = entries.iter().filter_map(|(key, held)| Some((held.expires_ms?, key.clone()))).collect();
         let entry_bytes = entries.iter().map(|(key, held)| entry_size(key, &held.value)).sum();
         let kept_bytes = kept.iter().map(kept_size).sum();

@@ -15,7 +15,8 @@ const LAYOUT: u8 = 1;
 
 /// Writes all spaces.
 pub(crate) fn save(spaces: &BTreeMap<String, Space>) -> Vec<u8> {
-    let mut writer = Writer::new();
+    // What a space counts for each entry is more than its numbers take here.
+    let mut writer = Writer::with_capacity(spaces.iter().map(|(name, space)| name.len() + 32 + space.bytes()).sum());
     writer.u8(LAYOUT).count(spaces.len());
     for (name, space) in spaces {
         let (revision, now_ms, entries, kept) = space.parts();

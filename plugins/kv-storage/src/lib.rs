@@ -5,7 +5,10 @@
 
 use platform_sdk::{
     Problem, context, export,
-    kv::{Change, Condition, Entry, Error, Expiry, Result, Store, check_expiry, check_key, check_limit, check_value, number},
+    kv::{
+        Change, Condition, Entry, Error, Expiry, Result, Store, check_expiry, check_key, check_limit, check_value,
+        number,
+    },
     storage::{self, Table},
 };
 

@@ -148,8 +148,8 @@ impl Decision {
 
 impl<P: Policy + Instance<State = P>> Guest for Adapter<P> {
     fn authorize(subject: String, action: String, target: String, request: &types::Request) -> Decision {
-        let request =
-            Request { subject: &subject, action: &action, target: &target, facts: Facts::Host(request) };
-        P::with(|policy| policy.authorize(&request)).unwrap_or_else(|problem| Decision::deny_with(503, problem.message()))
+        let request = Request { subject: &subject, action: &action, target: &target, facts: Facts::Host(request) };
+        P::with(|policy| policy.authorize(&request))
+            .unwrap_or_else(|problem| Decision::deny_with(503, problem.message()))
     }
 }

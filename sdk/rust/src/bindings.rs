@@ -103,3 +103,19 @@ pub mod storage {
         additional_derives: [PartialEq],
     });
 }
+
+/// Other capabilities, for plugins with the grants `kv` and `discovery`. Values are those of the slots' modules.
+pub mod client {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-client { import platform:kv/store@0.1.0; import platform:discovery/registry@0.1.0; }",
+        with: {
+            "platform:kv/types@0.1.0": crate::bindings::kv::platform::kv::types,
+            "platform:kv/store@0.1.0": generate,
+            "platform:discovery/types@0.1.0": crate::bindings::discovery::platform::discovery::types,
+            "platform:discovery/registry@0.1.0": generate,
+        },
+        additional_derives: [PartialEq],
+    });
+}

@@ -33,6 +33,12 @@ impl Writer {
         Self(Vec::new())
     }
 
+    /// Nothing written yet, and room for `bytes`: what is large should not be copied while it grows.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// One byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.0.push(value);

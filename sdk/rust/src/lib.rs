@@ -40,8 +40,8 @@
 //! | `kv.store` | [`kv::Store`] |
 //! | `discovery.registry` | [`discovery::Registry`] |
 //!
-//! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`. In native builds, that is in the
-//! unit tests of a plugin, `native` stands in for the host.
+//! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
+//! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
 //!
 //! The WIT bindings are no part of this crate's interface; the modules below are.
 
@@ -51,6 +51,7 @@ pub mod bindings;
 pub mod export;
 
 pub mod auth;
+pub mod client;
 pub mod codec;
 pub mod context;
 pub mod discovery;

@@ -13,7 +13,9 @@ use crate::bindings::plugin::platform::plugin::log as host;
 use crate::native::log as host;
 
 pub use crate::bindings::plugin::platform::plugin::log::Level;
-pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn};
+pub use crate::{
+    __log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn,
+};
 
 /// Writes a line. Messages over 8 KiB and fields over 32 are cut by the host. The macros of this module are shorter.
 pub fn write(level: Level, message: &str, fields: &[(String, String)]) {

@@ -17,9 +17,7 @@ thread_local! {
 }
 
 fn with<T>(journal: &str, call: impl FnOnce(&mut Journal) -> T) -> T {
-    JOURNALS.with(|journals| {
-        call(journals.borrow_mut().entry((context::namespace(), journal.to_owned())).or_default())
-    })
+    JOURNALS.with(|journals| call(journals.borrow_mut().entry((context::namespace(), journal.to_owned())).or_default()))
 }
 
 impl Journal {

@@ -59,7 +59,8 @@ impl Table {
     fn expire(&mut self) {
         let now = time_ms();
         let due = |entry: &Entry| entry.expires_ms.is_some_and(|expires| expires <= now);
-        let gone: Vec<String> = self.entries.values().filter(|entry| due(entry)).map(|entry| entry.key.clone()).collect();
+        let gone: Vec<String> =
+            self.entries.values().filter(|entry| due(entry)).map(|entry| entry.key.clone()).collect();
         for key in gone {
             self.revision += 1;
             self.entries.remove(&key);
@@ -124,7 +125,8 @@ pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
 }
 
 pub(crate) fn scan(table: &str, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
-    let matches = |entry: &&Entry| entry.key.starts_with(prefix) && after.is_none_or(|after| entry.key.as_str() > after);
+    let matches =
+        |entry: &&Entry| entry.key.starts_with(prefix) && after.is_none_or(|after| entry.key.as_str() > after);
     with(table, |table| Ok(table.entries.values().filter(matches).take(limit as usize).cloned().collect()))
 }
 
