@@ -1,40 +1,41 @@
-// An auth policy: paths in `open` are for everyone, reading is for every known caller, writing for those with the role
-// `writer`. Settings: {"open": ["/docs/"], "writer": "editor"}, both optional.
+// Denies requests outside business hours (UTC), except to people on call: the policy of ../auth-policy-rust, in JavaScript.
+// The settings are {"opens": 8, "closes": 18}.
 
-const READING = new Set(['GET', 'HEAD', 'OPTIONS']);
-let settings = { open: [], writer: 'writer' };
+import { timeNs } from 'platform:plugin/context@0.1.0';
 
-const allow = (reason) => ({ tag: 'allow', val: { reason, setHeaders: [], removeHeaders: [] } });
-// Status 0 leaves it to the host: 401 without a verified caller, else 403.
-const deny = (reason) => ({ tag: 'deny', val: { reason, status: 0, headers: [] } });
+const HOUR_NS = 3_600_000_000_000n;
+let hours;
 
-const problem = (message, at) => Object.assign(new Error(message), { payload: { message, at } });
+// What the platform shows to whoever made the binding; `at` points to the setting at fault.
+function problem(message, at) {
+  return Object.assign(new Error(message), { payload: { message, at } });
+}
+
+function read(settings) {
+  const { opens, closes, ...unknown } = settings;
+  const [extra] = Object.keys(unknown);
+  if (extra !== undefined) {
+    throw problem(`unknown setting \`${extra}\`; there are \`opens\` and \`closes\``, `/${extra}`);
+  }
+  const sensible = Number.isInteger(opens) && Number.isInteger(closes) && 0 <= opens && opens < closes && closes <= 24;
+  if (!sensible) {
+    throw problem('opens before closes, and both are 0 to 24', '/closes');
+  }
+  return { opens, closes };
+}
 
 export const lifecycle = {
-  configure(text) {
-    const given = JSON.parse(text);
-    const { open = [], writer = 'writer', ...unknown } = given;
-    if (!Array.isArray(open) || !open.every((prefix) => typeof prefix === 'string' && prefix.startsWith('/'))) {
-      throw problem('`open` must be a list of path prefixes that start with `/`', '/open');
-    }
-    if (typeof writer !== 'string' || writer === '') {
-      throw problem('`writer` must be the name of a role', '/writer');
-    }
-    const [name] = Object.keys(unknown);
-    if (name !== undefined) {
-      throw problem(`no setting \`${name}\`, only \`open\` and \`writer\``, `/${name}`);
-    }
-    settings = { open, writer };
+  configure(settings) {
+    hours = read(JSON.parse(settings));
   },
   selfTest() {},
 };
 
 export const policy = {
-  authorize(subject, action, target, request) {
-    if (settings.open.some((prefix) => target.startsWith(prefix))) return allow('open to everyone');
-    if (subject === '') return deny('a verified caller is needed');
-    if (READING.has(action)) return allow('every known caller may read');
-    if (request.hasRole(settings.writer)) return allow(`has the role ${settings.writer}`);
-    return deny(`the role ${settings.writer} is needed`);
+  authorize(_subject, _action, _target, request) {
+    const hour = Number((timeNs() / HOUR_NS) % 24n);
+    const open = (hours.opens <= hour && hour < hours.closes) || request.hasRole('on-call');
+    // Status 0 leaves it to the platform: 401 without a verified caller, else 403.
+    return open ? { tag: 'abstain' } : { tag: 'deny', val: { reason: 'closed at this hour', status: 0, headers: [] } };
   },
 };

@@ -62,7 +62,8 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings
 }
 
-/// Whether the word stands in the line as a word, or as one of the words that a name is made of.
+/// Whether the word stands in the line as a word, or as one of the words that a name is made of. Strings are left out:
+/// they name what others have named.
 fn has_word(line: &str, word: &str) -> bool {
     let capital = word.starts_with(|first: char| first.is_uppercase());
     line.match_indices(word).any(|(start, _)| {
@@ -72,7 +73,8 @@ fn has_word(line: &str, word: &str) -> bool {
         let ends = after.is_none_or(|next| {
             !next.is_alphanumeric() || (capital && next.is_uppercase() && word.chars().any(char::is_lowercase))
         });
-        begins && ends
+        let quoted = line.get(..start).is_some_and(|text| text.matches('"').count() % 2 == 1);
+        begins && ends && !quoted
     })
 }
 
@@ -95,6 +97,7 @@ mod tests {
         assert!(has_word("struct HelperPool;", "Helper"));
         assert!(!has_word("// the package manager", "Manager"));
         assert!(!has_word("struct Helpers2;", "Helper"));
+        assert!(!has_word("let kind = \"ConnectionManager\";", "Manager"));
     }
 
     #[test]
