@@ -1,7 +1,7 @@
 //! The seam between what storage means and where bytes lie.
 //!
 //! Owns the two traits that memory and disk implement; must not know tables or journals. Invariant: a batch is visible
-//! to later views whole or not at all, and only once it is as safe as was asked for.
+//! to later views whole or not at all, and only once it is durable.
 
 use std::{fmt, ops::ControlFlow};
 
@@ -18,15 +18,6 @@ pub(crate) struct Op {
     pub(crate) space: Space,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Bytes>,
-}
-
-/// How safe a batch must be before it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Safety {
-    /// On disk.
-    Durable,
-    /// May be lost with the machine: for work that is done again after a restart.
-    Relaxed,
 }
 
 /// What [`View::walk`] calls with each key and sealed value.
@@ -73,8 +64,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Calls `reader` with a view of everything made so far.
     fn read<R>(&self, reader: impl FnOnce(&dyn View) -> Result<R>) -> Result<R>;
 
-    /// Makes all of a batch or nothing.
-    fn write(&self, ops: Vec<Op>, safety: Safety) -> Result<()>;
+    /// Makes all of a batch or nothing, as durable as this backend can.
+    fn write(&self, ops: Vec<Op>) -> Result<()>;
 
     /// Lets go of files; later calls are unavailable.
     fn close(&self);

@@ -73,10 +73,7 @@ pub(crate) fn writes(writes: &[Write]) -> Result<usize> {
     }
     keys.sort_unstable();
     if let Some(twice) = keys.windows(2).find_map(|pair| if let [a, b] = pair { (a == b).then_some(a) } else { None }) {
-        return Err(Error::Invalid(format!(
-            "key `{}` is written twice in one commit; use two commits",
-            shown(twice)
-        )));
+        return Err(Error::Invalid(format!("key `{}` is written twice in one commit; use two commits", shown(twice))));
     }
     total(bytes)
 }
@@ -119,11 +116,7 @@ fn text(what: &str, text: &str, most: usize) -> Result<()> {
         return Err(Error::Invalid(format!("the {what} is empty; it needs 1 to {most} bytes")));
     }
     if text.len() > most {
-        return Err(Error::TooLarge(format!(
-            "{what} `{}` has {} bytes; the limit is {most}",
-            shown(text),
-            text.len()
-        )));
+        return Err(Error::TooLarge(format!("{what} `{}` has {} bytes; the limit is {most}", shown(text), text.len())));
     }
     if let Some(control) = text.chars().find(|c| c.is_control()) {
         return Err(Error::Invalid(format!(

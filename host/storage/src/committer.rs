@@ -15,7 +15,7 @@ use platform_base::clock;
 
 use crate::{
     Result,
-    backend::{Backend, Safety},
+    backend::Backend,
     codec::{Journal, Space},
     queue::{Request, Work},
     stage::{Plan, Stage},
@@ -94,7 +94,7 @@ impl<'a, B: Backend> Committer<'a, B> {
         });
         let made = staged.and_then(|(plan, look)| {
             let first_expiry = plan.first_expiry;
-            self.write(plan, Safety::Durable, answers.len())?;
+            self.write(plan, answers.len())?;
             if let Some(look) = look {
                 self.looked_ms = look.next_ms;
             }
@@ -118,23 +118,21 @@ impl<'a, B: Backend> Committer<'a, B> {
         }
     }
 
-    fn write(&self, plan: Plan, safety: Safety, requests: usize) -> Result<()> {
+    fn write(&self, plan: Plan, requests: usize) -> Result<()> {
         if plan.ops.is_empty() {
             return Ok(());
         }
         let started = clock::now();
         let writes = plan.ops.len();
-        self.shared.backend.write(plan.ops, safety)?;
-        if safety == Safety::Durable {
-            self.shared.counters.batch(requests, writes, started.elapsed());
-        }
+        self.shared.backend.write(plan.ops)?;
+        self.shared.counters.batch(requests, writes, started.elapsed());
         for (name, id, tip) in plan.tips {
             self.shared.registry.publish(&name, id, tip);
         }
         Ok(())
     }
 
-    /// Removes some of what was trimmed from disk. It is done again after a crash, so it needs no fsync.
+    /// Removes some of what was trimmed from disk.
     fn sweep(&mut self) {
         let Some(name) = self.unswept.iter().next().cloned() else { return };
         let shared = self.shared;
@@ -148,7 +146,7 @@ impl<'a, B: Backend> Committer<'a, B> {
             Ok(Some((stage.plan()?, more)))
         });
         let more = swept.and_then(|swept| match swept {
-            Some((plan, more)) => self.write(plan, Safety::Relaxed, 0).map(|()| more),
+            Some((plan, more)) => self.write(plan, 0).map(|()| more),
             None => Ok(false),
         });
         match more {

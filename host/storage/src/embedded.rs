@@ -5,6 +5,7 @@
 
 mod directory;
 mod marks;
+mod verify;
 
 use std::{
     fmt,
@@ -19,7 +20,7 @@ use parking_lot::RwLock;
 
 use crate::{
     Error, Options, Result,
-    backend::{Backend, Op, Safety, View, Visit},
+    backend::{Backend, Op, View, Visit},
     codec::Space,
     store::Store,
 };
@@ -135,9 +136,8 @@ struct Spaces {
 impl Spaces {
     fn open(database: &Database, options: &Options) -> fjall::Result<Self> {
         let open = |space: Space| {
-            database.keyspace(space.name(), || {
-                KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)
-            })
+            database
+                .keyspace(space.name(), || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes))
         };
         Ok(Self {
             names: open(Space::Names)?,
@@ -163,8 +163,11 @@ impl Disk {
     fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let lock = directory::Lock::take(path)?;
         let data = directory::prepare(path)?;
-        // Before fjall opens its journals: it cuts off what it can't read, and with it the proof of a loss.
-        let expected = marks::expect(path, &data)?;
+        let mut expected = marks::Expected::noted(path)?;
+        if directory::finished(path)? {
+            verify::keyspaces(&data)?;
+            verify::journals(&data, &mut expected)?;
+        }
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = Database::builder(&data)
                 .worker_threads(WORKERS)
@@ -205,35 +208,27 @@ impl Backend for Disk {
         })
     }
 
-    fn write(&self, ops: Vec<Op>, safety: Safety) -> Result<()> {
+    fn write(&self, ops: Vec<Op>) -> Result<()> {
         let guard = self.open.read();
         let open = guard.as_ref().ok_or_else(closed)?;
         let mut batch = OwnedWriteBatch::with_capacity(open.database.clone(), ops.len() + 1);
         let mark = self.mark.load(Ordering::Relaxed) + 1;
-        let mode = match safety {
-            Safety::Durable => {
-                batch.insert(&open.spaces.names, marks::KEY, marks::encode(mark));
-                // Fsynced before it is applied, so that no view sees what a crash could take back.
-                PersistMode::SyncData
-            }
-            Safety::Relaxed => PersistMode::Buffer,
-        };
+        batch.insert(&open.spaces.names, marks::KEY, marks::encode(mark));
         for Op { space, key, value } in ops {
             match value {
                 Some(value) => batch.insert(open.spaces.of(space), key, value),
                 None => batch.remove(open.spaces.of(space), key),
             }
         }
-        batch.durability(Some(mode)).commit().map_err(|error| failed(&self.directory, &error))?;
-        if safety == Safety::Durable {
-            self.mark.store(mark, Ordering::Relaxed);
-        }
+        // Fsynced before it is applied, so that no view sees what a crash could take back.
+        batch.durability(Some(PersistMode::SyncData)).commit().map_err(|error| failed(&self.directory, &error))?;
+        self.mark.store(mark, Ordering::Relaxed);
         Ok(())
     }
 
     fn close(&self) {
         let Some(open) = self.open.write().take() else { return };
-        if let Err(error) = marks::write(&self.directory, self.mark.load(Ordering::Relaxed)) {
+        if let Err(error) = marks::note(&self.directory, self.mark.load(Ordering::Relaxed)) {
             tracing::warn!(%error, directory = %self.directory.display(), "the last batch could not be noted");
         }
         drop(open);
@@ -284,15 +279,15 @@ fn closed() -> Error {
 
 /// What an error of fjall means here: bytes that are not what was written, or a disk that does not do its work.
 fn failed(place: &Path, error: &fjall::Error) -> Error {
-    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
     let io = match error {
         fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => Some(io),
         _ => None,
     };
     let place = place.display();
     match (io, error) {
-        (Some(io), _) if matches!(io.kind(), InvalidData | NotFound | UnexpectedEof) => {
-            Error::Corrupt(format!("`{place}`: a file is missing or cut short: {io}"))
+        (Some(io), _) if matches!(io.kind(), InvalidData | InvalidInput | NotFound | UnexpectedEof) => {
+            Error::Corrupt(format!("`{place}`: a file is missing, cut short or holds wrong positions: {io}"))
         }
         (Some(io), _) => Error::Unavailable(format!("`{place}`: {io}")),
         (None, fjall::Error::Poisoned) => Error::Unavailable(format!(

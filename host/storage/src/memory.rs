@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 use crate::{
     Error, Options, Result,
-    backend::{Backend, Op, Safety, View, Visit},
+    backend::{Backend, Op, View, Visit},
     codec::Space,
     store::Store,
 };
@@ -53,7 +53,7 @@ impl Backend for Maps {
         reader(self.map.read().as_ref().ok_or_else(closed)?)
     }
 
-    fn write(&self, ops: Vec<Op>, _safety: Safety) -> Result<()> {
+    fn write(&self, ops: Vec<Op>) -> Result<()> {
         let mut guard = self.map.write();
         let map = guard.as_mut().ok_or_else(closed)?;
         for Op { space, key, value } in ops {
@@ -72,7 +72,7 @@ impl Backend for Maps {
 
 impl View for Map {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(BTreeMap::get(self, &(space, key.to_vec())).cloned())
+        Ok(Self::get(self, &(space, key.to_vec())).cloned())
     }
 
     fn walk(&self, space: Space, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {

@@ -16,7 +16,7 @@ use platform_base::clock;
 /// Settings of a storage.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Changes kept per table for [`Storage::changes`](crate::Storage::changes), at least; older ones are dropped.
+    /// Changes kept per table for [`Storage::changes`](crate::Storage::changes); older ones are dropped.
     pub changes_kept: u64,
     /// Bytes of changes kept per table; older ones are dropped beyond it, whatever their number.
     pub changes_bytes: u64,

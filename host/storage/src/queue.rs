@@ -3,12 +3,7 @@
 //! Owns waiting on both sides; must not know what a request does. Invariant: a request is either taken by the
 //! committer or its caller is told that it was not, and callers beyond the bound wait without holding a thread.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};

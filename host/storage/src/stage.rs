@@ -212,7 +212,8 @@ impl<'a> Stage<'a> {
             if !over(table) {
                 continue;
             }
-            let (from, to) = (codec::change_key(table.id, table.floor + 1, 0), codec::after_all(&table.id.to_be_bytes()));
+            let (from, to) =
+                (codec::change_key(table.id, table.floor + 1, 0), codec::after_all(&table.id.to_be_bytes()));
             let mut dropped = 0;
             view.each(Space::Changes, &from, &to, |key, change: Change| {
                 if change.revision() > table.floor {

@@ -19,7 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Change, Entry, Error, Item, Options, Result, Scope, Storage, Write, backend::{Backend, View}, check, committer,
+    Change, Entry, Error, Item, Options, Result, Scope, Storage, Write,
+    backend::{Backend, View},
+    check, committer,
     queue::{Queue, Work},
     read,
     registry::Registry,

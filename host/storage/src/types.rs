@@ -172,14 +172,15 @@ pub struct Item {
 ///
 /// Tables keep keys in byte order and count commits in one revision per table, across restarts and expiries; an expiry
 /// is a commit of its own and shows as [`Change::Delete`] within 250 ms of its time, while reads never return an
-/// expired key. Dropping a future leaves the write either made or not made.
+/// expired key. Dropping a future leaves the write either made or not made. A limit of 0 is [`Error::Invalid`].
 #[async_trait]
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The entry under `key`, none when absent or expired.
     async fn get(&self, scope: &Scope, table: &str, key: &str) -> Result<Option<Entry>>;
 
     /// Makes all of the writes or none, durably; their shared revision. Conditions see the state before the commit. A
-    /// commit that changes nothing (deletes of absent keys, touches) returns the current revision.
+    /// commit that changes nothing (deletes of absent keys, touches) returns the current revision. A key is written at
+    /// most once in a commit; twice is [`Error::Invalid`].
     async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> Result<u64>;
 
     /// Entries with `prefix` and after `after`, in byte order of keys, at most `limit` and [`MAX_COMMIT_BYTES`].
@@ -188,7 +189,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<Entry>>;
 
     /// Changes with a revision above `after`, oldest first, at most `limit` except that those of one revision come
-    /// together. Waits up to `wait` for the first one.
+    /// together. Waits up to `wait` for the first one. [`Error::Compacted`] when changes above `after` were dropped;
+    /// `after` 0 asks for all that is kept.
     async fn changes(
         &self, scope: &Scope, table: &str, prefix: &str, after: u64, limit: usize, wait: Duration,
     ) -> Result<Vec<Change>>;

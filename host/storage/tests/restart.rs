@@ -3,9 +3,7 @@
 use std::{fs, time::Duration};
 
 use bytes::Bytes;
-use platform_storage::{
-    Change, Clock, Condition, Embedded, Error, OpenError, Options, Result, Scope, Storage, Write,
-};
+use platform_storage::{Change, Clock, Condition, Embedded, Error, OpenError, Options, Result, Scope, Storage, Write};
 
 const NOW: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_secs(20);
@@ -70,10 +68,9 @@ async fn what_expired_while_down_is_never_read_and_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn old_changes_are_dropped_by_number_and_by_bytes() -> Result<()> {
-    for options in [
-        Options { changes_kept: 10, ..Options::default() },
-        Options { changes_bytes: 10 * 101, ..Options::default() },
-    ] {
+    for options in
+        [Options { changes_kept: 10, ..Options::default() }, Options { changes_bytes: 10 * 101, ..Options::default() }]
+    {
         let directory = tempfile::tempdir().unwrap();
         let storage = Embedded::open(directory.path(), options.clone()).unwrap();
         let value = "v".repeat(100);
@@ -97,7 +94,8 @@ async fn concurrent_writes_share_fsyncs() -> Result<()> {
     let directory = tempfile::tempdir().unwrap();
     let storage = Embedded::open(directory.path(), Options::default()).unwrap();
     let (storage, scope) = (&storage, &scope());
-    let writes = (0..256).map(|n| async move { storage.commit(scope, "t", vec![put(&n.to_string(), "v", None)]).await });
+    let writes =
+        (0..256).map(|n| async move { storage.commit(scope, "t", vec![put(&n.to_string(), "v", None)]).await });
     let mut revisions = futures::future::try_join_all(writes).await?;
     revisions.sort_unstable();
     assert!(revisions.into_iter().eq(1..=256), "each has a revision of its own");

@@ -86,12 +86,17 @@ pub(super) fn prepare(directory: &Path) -> Result<PathBuf, OpenError> {
     Ok(data)
 }
 
+/// Whether making the directory was finished, so that all of it must be there.
+pub(super) fn finished(directory: &Path) -> Result<bool, OpenError> {
+    directory.join("format").try_exists().map_err(|error| unusable(directory, &error))
+}
+
 /// Notes that the directory is whole.
 pub(super) fn finish(directory: &Path) -> Result<(), OpenError> {
-    let file = directory.join("format");
-    if file.try_exists().map_err(|error| unusable(directory, &error))? {
+    if finished(directory)? {
         return Ok(());
     }
+    let file = directory.join("format");
     replace(&file, FORMAT.as_bytes()).map_err(|error| unusable(directory, &error))
 }
 
