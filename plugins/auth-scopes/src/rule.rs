@@ -38,19 +38,19 @@ impl Rule {
         })
     }
 
-    /// Whether every condition holds. Roles come last: each is asked of the host.
+    /// Whether every condition holds. What tells most rules apart comes first, roles last: each is asked of the host.
     pub(crate) fn matches(&self, request: &Request<'_>, target: &Target<'_>) -> bool {
-        let any_glob = |globs: &Option<Vec<Glob>>, text: &str| {
-            globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(text)))
-        };
-        any_glob(&self.actions, request.action)
-            && self
-                .resources
-                .as_ref()
-                .is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(target, request.subject)))
-            && any_glob(&self.subjects, request.subject)
-            && self.roles.as_ref().is_none_or(|roles| roles.iter().any(|role| request.has_role(role)))
+        let patterns_fit = |pattern: &Pattern| pattern.matches(target, request.subject);
+        any(self.resources.as_deref(), patterns_fit)
+            && any(self.actions.as_deref(), |glob| glob.matches(request.action))
+            && any(self.subjects.as_deref(), |glob| glob.matches(request.subject))
+            && any(self.roles.as_deref(), |role| request.has_role(role))
     }
+}
+
+/// Whether one of the alternatives holds; a condition that is absent does.
+fn any<T>(alternatives: Option<&[T]>, holds: impl Fn(&T) -> bool) -> bool {
+    alternatives.is_none_or(|alternatives| alternatives.iter().any(holds))
 }
 
 /// Compiles each text of a condition.

@@ -15,11 +15,13 @@ const MAX_SEGMENTS: usize = 64;
 /// Longer than the request line that common gateways accept.
 const MAX_BYTES: usize = 8192;
 
-/// Segments of a target; borrowed, so that a call allocates only for encoded paths.
+/// A target and where its segments end; borrowed, so that a call allocates only for encoded paths.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) is_path: bool,
-    segments: [&'a str; MAX_SEGMENTS],
+    /// Without the `/` at the start of a path and the one at its end.
+    pub(crate) text: &'a str,
+    ends: [u16; MAX_SEGMENTS],
     count: usize,
 }
 
@@ -72,33 +74,48 @@ impl<'a> Target<'a> {
                 _ => {}
             }
         }
+        // `//` alone: nothing would be left after the last `/` went, but it was not the root.
+        if path == "/" {
+            return Err(Suspicion::EmptySegment);
+        }
         let target = Self::split(path.strip_suffix('/').unwrap_or(path), true)?;
-        for segment in target.segments() {
-            match *segment {
-                "" => return Err(Suspicion::EmptySegment),
-                "." | ".." => return Err(Suspicion::Dots),
+        for index in 0..target.count {
+            match target.segment(index) {
+                Some("") => return Err(Suspicion::EmptySegment),
+                Some("." | "..") => return Err(Suspicion::Dots),
                 _ => {}
             }
-        }
-        // `//` alone: what is left after the last `/` went is empty, but it was not the root.
-        if path == "/" { Err(Suspicion::EmptySegment) } else { Ok(target) }
-    }
-
-    fn split(text: &'a str, is_path: bool) -> Result<Self, Suspicion> {
-        let mut target = Self { is_path, segments: [""; MAX_SEGMENTS], count: 0 };
-        if text.is_empty() {
-            return Ok(target);
-        }
-        for segment in text.split('/') {
-            *target.segments.get_mut(target.count).ok_or(Suspicion::TooLong)? = segment;
-            target.count += 1;
         }
         Ok(target)
     }
 
-    /// The segments in order; none for the root.
-    pub(crate) fn segments(&self) -> &[&'a str] {
-        self.segments.get(..self.count).unwrap_or_default()
+    fn split(text: &'a str, is_path: bool) -> Result<Self, Suspicion> {
+        let mut target = Self { is_path, text, ends: [0; MAX_SEGMENTS], count: 0 };
+        if text.is_empty() {
+            return Ok(target);
+        }
+        for (at, byte) in text.bytes().enumerate() {
+            if byte == b'/' {
+                target.end_segment(at)?;
+            }
+        }
+        target.end_segment(text.len())?;
+        Ok(target)
+    }
+
+    fn end_segment(&mut self, at: usize) -> Result<(), Suspicion> {
+        let end = self.ends.get_mut(self.count).ok_or(Suspicion::TooLong)?;
+        *end = u16::try_from(at).ok().ok_or(Suspicion::TooLong)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// A segment by its place; the root has none.
+    pub(crate) fn segment(&self, index: usize) -> Option<&'a str> {
+        let ends = self.ends.get(..self.count)?;
+        let end = usize::from(*ends.get(index)?);
+        let start = index.checked_sub(1).and_then(|previous| ends.get(previous)).map_or(0, |end| usize::from(*end) + 1);
+        self.text.get(start..end)
     }
 }
 
@@ -129,7 +146,8 @@ mod tests {
 
     fn parse(text: &str) -> Result<Vec<String>, Suspicion> {
         let mut decoded = String::new();
-        Target::parse(text, &mut decoded).map(|target| target.segments().iter().map(ToString::to_string).collect())
+        let target = Target::parse(text, &mut decoded)?;
+        Ok((0..).map_while(|index| target.segment(index)).map(ToString::to_string).collect())
     }
 
     #[test]
