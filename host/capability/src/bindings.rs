@@ -1,6 +1,5 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
-#![expect(missing_docs, reason = "documented in the WIT files")]
 #![expect(clippy::all, clippy::pedantic, reason = "generated")]
 
 wasmtime::component::bindgen!({

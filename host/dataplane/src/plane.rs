@@ -65,7 +65,6 @@ pub struct PlaneParts {
 /// All slots.
 #[derive(Debug)]
 pub struct Plane {
-    pub(crate) this: Weak<Self>,
     pub(crate) parts: PlaneParts,
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
@@ -104,7 +103,6 @@ impl Plane {
     #[must_use]
     pub fn new(parts: PlaneParts) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
             kinds: SlotKind::ALL.map(|kind| Kind {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),

@@ -1,1 +1,159 @@
-//! Placeholder.
+//! What tests of the host share: built components, a plane to bind them in, and callers.
+//!
+//! Knows every crate below the front doors; nothing but tests knows it. Panics, as tests do.
+
+#![expect(clippy::panic, reason = "a test that can't be set up has failed")]
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use platform_base::TaskGroup;
+use platform_capability::{Call, CallContext, Caller, Grants, Name, SlotKind, auth::Facts};
+use platform_dataplane::{BindingSpec, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, Swapped};
+use platform_runtime::{Artifacts, Digest, Engine, EngineConfig};
+use platform_storage::{Memory, Options, Storage};
+
+/// The component `NAME.wasm` that `cargo xtask plugins` built into `dist/FOLDER`.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn component(folder: &str, name: &str) -> Arc<[u8]> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../dist").join(folder).join(format!("{name}.wasm"));
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.into(),
+        Err(error) => panic!("`{}`: {error}; run `cargo xtask plugins`", path.display()),
+    }
+}
+
+/// A name that is known to be one.
+///
+/// # Panics
+/// It is none.
+#[must_use]
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A slot that is known to be one.
+///
+/// # Panics
+/// It is none.
+#[must_use]
+pub fn slot(text: &str) -> SlotName {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A plugin of `kind` with default limits, the kind's mode, no settings, and the grants given.
+///
+/// # Panics
+/// A grant is none.
+#[must_use]
+pub fn plugin(kind: SlotKind, name_text: &str, wasm: &Arc<[u8]>, grants: &[&str]) -> Plugin {
+    let grants: Grants =
+        grants.iter().map(|grant| grant.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
+    Plugin {
+        name: name(name_text),
+        version: "0.1.0".to_owned(),
+        digest: Digest::of(wasm),
+        wasm: Arc::clone(wasm),
+        settings: "{}".to_owned(),
+        grants,
+        mode: kind.mode(),
+        limits: kind.limits(),
+    }
+}
+
+/// A binding of one plugin that fails closed.
+#[must_use]
+pub fn alone(plugin: Plugin) -> BindingSpec {
+    BindingSpec { plugins: vec![plugin], failure: FailureMode::Closed, fallback: None }
+}
+
+/// A plane over memory storage and an empty folder of compiled components.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The plane.
+    pub plane: Arc<Plane>,
+    /// Its storage.
+    pub storage: Arc<dyn Storage>,
+    /// Owner of its tasks.
+    pub tasks: TaskGroup,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// A plane with nothing bound.
+    ///
+    /// # Panics
+    /// The machine does not offer what the engine needs.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let engine = Engine::new(&EngineConfig::default()).unwrap_or_else(|error| panic!("{error:#}"));
+        let artifacts =
+            Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
+        let tasks = TaskGroup::new();
+        let plane = Plane::new(PlaneParts {
+            engine,
+            artifacts,
+            storage: Arc::clone(&storage),
+            tasks: tasks.clone(),
+            config: PlaneConfig::default(),
+        });
+        Self { plane, storage, tasks, _folder: folder }
+    }
+
+    /// Prepares and binds as the next generation.
+    ///
+    /// # Panics
+    /// It can't be prepared or bound.
+    pub async fn bind(&self, slot_text: &str, spec: BindingSpec) -> Swapped {
+        let slot = slot(slot_text);
+        let prepared = self.plane.prepare(&slot, spec).await.unwrap_or_else(|error| panic!("{error}"));
+        let generation = self.plane.slot_status(&slot).map_or(0, |status| status.generation) + 1;
+        self.plane.bind(&slot, prepared, generation).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Default for Fixture {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A call without a caller in the namespace `default`, with ten seconds to go.
+#[must_use]
+pub fn call() -> Call {
+    Arc::new(CallContext::new(None, &name("default"), Duration::from_secs(10)))
+}
+
+/// A call of `subject` with `roles`.
+#[must_use]
+pub fn call_of(subject: &str, roles: &[&str]) -> Call {
+    let caller = Caller {
+        subject: subject.to_owned(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        claims: serde_json::Map::new(),
+    };
+    Arc::new(CallContext::new(Some(Arc::new(caller)), &name("default"), Duration::from_secs(10)))
+}
+
+/// Facts made of maps.
+#[derive(Debug, Default, Clone)]
+pub struct MapFacts {
+    /// Headers by lowercase name.
+    pub headers: BTreeMap<String, String>,
+    /// Attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Facts for MapFacts {
+    fn header(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        self.headers.get(name).map(|value| value.as_str().into())
+    }
+
+    fn attribute(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        self.attributes.get(name).map(|value| value.as_str().into())
+    }
+}
