@@ -47,21 +47,38 @@ export!(
 );
 
 impl Memory {
-    /// The space of the call's namespace with what expired removed.
-    fn space(&mut self) -> &mut Space {
-        self.writable().0
+    /// Reads the space of the call's namespace with what expired removed. A namespace that was never written takes no
+    /// memory: whoever may read could else make any number of them.
+    fn read<T>(&mut self, read: impl FnOnce(&Space) -> T) -> T {
+        let namespace = context::namespace();
+        let limits = self.limits(&namespace);
+        match self.spaces.get_mut(&namespace) {
+            None => read(&Space::default()),
+            Some(space) => {
+                space.advance(context::time_ms(), limits);
+                read(space)
+            }
+        }
     }
 
-    /// The same, with what a write may use: the bytes that the other namespaces leave.
-    fn writable(&mut self) -> (&mut Space, Limits) {
+    /// Writes to the space of the call's namespace, which stays only if it was written.
+    fn write<T>(&mut self, write: impl FnOnce(&mut Space, Limits) -> T) -> T {
         let namespace = context::namespace();
-        let others: usize =
-            self.spaces.iter().filter(|(name, _)| **name != namespace).map(|(_, space)| space.bytes()).sum();
-        let limits =
-            Limits { bytes: self.settings.max_bytes.saturating_sub(others), changes: self.settings.max_changes };
-        let space = self.spaces.entry(namespace).or_default();
+        let limits = self.limits(&namespace);
+        let space = self.spaces.entry(namespace.clone()).or_default();
         space.advance(context::time_ms(), limits);
-        (space, limits)
+        let result = write(space, limits);
+        if space.revision() == 0 {
+            self.spaces.remove(&namespace);
+        }
+        result
+    }
+
+    /// The bytes that the other namespaces leave to this one.
+    fn limits(&self, namespace: &str) -> Limits {
+        let others = self.spaces.iter().filter(|(name, _)| *name != namespace);
+        let taken: usize = others.map(|(name, space)| name.len() + space.bytes()).sum();
+        Limits { bytes: self.settings.max_bytes.saturating_sub(taken), changes: self.settings.max_changes }
     }
 }
 
@@ -81,41 +98,38 @@ impl Store for Memory {
 
     fn get(&mut self, key: &str) -> Result<Option<Entry>> {
         check_key(key)?;
-        Ok(self.space().get(key))
+        Ok(self.read(|space| space.get(key)))
     }
 
     fn put(&mut self, key: &str, value: Vec<u8>, condition: Condition, expiry: Expiry) -> Result<u64> {
         check_key(key)?;
         check_value(&value)?;
         check_expiry(expiry)?;
-        let (space, limits) = self.writable();
-        space.put(key, value, condition, expiry, limits)
+        self.write(|space, limits| space.put(key, value, condition, expiry, limits))
     }
 
     fn delete(&mut self, key: &str, condition: Condition) -> Result<Option<u64>> {
         check_key(key)?;
-        let (space, limits) = self.writable();
-        space.delete(key, condition, limits)
+        self.write(|space, limits| space.delete(key, condition, limits))
     }
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
-        let (space, limits) = self.writable();
-        space.increment(key, by, limits)
+        self.write(|space, limits| space.increment(key, by, limits))
     }
 
     fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Entry)>> {
         let limit = check_limit(limit)?;
-        Ok(self.space().scan(prefix, after, limit as usize))
+        Ok(self.read(|space| space.scan(prefix, after, limit as usize)))
     }
 
     fn changes(&mut self, prefix: &str, after: u64, limit: u32, _wait_ms: u32) -> Result<Vec<Change>> {
         let limit = check_limit(limit)?;
-        self.space().changes(prefix, after, limit as usize)
+        self.read(|space| space.changes(prefix, after, limit as usize))
     }
 
     fn revision(&mut self) -> Result<u64> {
-        Ok(self.space().revision())
+        Ok(self.read(Space::revision))
     }
 }
 

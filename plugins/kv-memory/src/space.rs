@@ -12,7 +12,7 @@ use std::{
 
 use platform_sdk::kv::{Change, Condition, Entry, Error, Expiry, Result, number};
 
-/// What an entry or a kept change takes besides its key and value.
+/// What an entry, a kept change or a space takes besides its keys and values.
 const OVERHEAD: usize = 128;
 
 /// What a write may leave behind.
@@ -46,6 +46,7 @@ pub(crate) struct Space {
     kept: VecDeque<Kept>,
     revision: u64,
     now_ms: u64,
+    /// Sizes of the entries, and of the changes kept.
     entry_bytes: usize,
     kept_bytes: usize,
 }
@@ -80,7 +81,7 @@ impl Space {
 
     /// Bytes of entries and kept changes.
     pub(crate) fn bytes(&self) -> usize {
-        self.entry_bytes + self.kept_bytes
+        OVERHEAD + self.entry_bytes + self.kept_bytes
     }
 
     /// Revision of the last change.
@@ -104,7 +105,7 @@ impl Space {
         };
         let old_size = old.map_or(0, |old| entry_size(key, &old.value));
         let entry_bytes = self.entry_bytes - old_size + entry_size(key, &value);
-        if entry_bytes > limits.bytes {
+        if OVERHEAD + entry_bytes > limits.bytes {
             return Err(Error::Quota(format!(
                 "memory for entries is used up: {entry_bytes} bytes would be needed, {} are left to this namespace",
                 limits.bytes

@@ -113,6 +113,18 @@ fn namespaces_are_apart() {
 }
 
 #[test]
+fn a_namespace_that_was_never_written_takes_no_memory() {
+    let mut memory = memory("{}");
+    for name in 0..100 {
+        native::set_namespace(&name.to_string());
+        assert_eq!(value(&mut memory, "a"), None);
+        assert_eq!(memory.put("a", Vec::new(), Condition::Present, Expiry::Never), Err(Error::Conflict(0)));
+        assert_eq!(memory.delete("a", Condition::Always), Ok(None));
+    }
+    assert!(memory.spaces.is_empty());
+}
+
+#[test]
 fn refuses_bad_settings_and_states() {
     for (json, pointer) in [(r#"{"max_bytes": 1}"#, "/max_bytes"), (r#"{"max_changes": 1000001}"#, "/max_changes")] {
         assert_eq!(Memory::configure(settings::parse(json).unwrap()).unwrap_err().pointer(), Some(pointer));
