@@ -35,7 +35,8 @@ pub(crate) async fn run() -> Result<()> {
 fn rules() -> String {
     let mut rules = String::new();
     for index in 0..49 {
-        let _ = write!(rules, r#"{{"effect":"allow","roles":["r{index}"],"methods":["PUT"],"paths":["/p{index}/**"]}},"#);
+        let _ =
+            write!(rules, r#"{{"effect":"allow","roles":["r{index}"],"methods":["PUT"],"paths":["/p{index}/**"]}},"#);
     }
     format!(r#"{{"rules":[{rules}{{"effect":"allow","methods":["GET"],"paths":["/open/**"]}}]}}"#)
 }
@@ -67,9 +68,11 @@ impl Bare {
         let engine = wasmtime::Engine::new(&config)?;
         let component = Component::new(&engine, component("plugins", "auth-scopes"))?;
         let mut linker = Linker::new(&engine);
-        linker
-            .instance("platform:auth/types@0.1.0")?
-            .resource("request", ResourceType::host::<Request>(), |_, _| Ok(()))?;
+        linker.instance("platform:auth/types@0.1.0")?.resource(
+            "request",
+            ResourceType::host::<Request>(),
+            |_, _| Ok(()),
+        )?;
         linker.define_unknown_imports_as_traps(&component)?;
         let mut store = Store::new(&engine, ());
         store.set_epoch_deadline(u64::MAX / 2);

@@ -1,10 +1,6 @@
 //! Durable writes against the bare disk: the same bytes in the same batches by `fdatasync` of a preallocated file.
 
-use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
-    sync::Arc,
-};
+use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
 
 use anyhow::Result;
 use platform_storage::{Condition, Embedded, Options, Scope, Storage as _, Write};

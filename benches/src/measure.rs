@@ -28,7 +28,12 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 /// The value below which a share of the values lies.
 pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a list")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a list"
+    )]
     let place = (values.len() as f64 * share) as usize;
     values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
@@ -39,7 +44,9 @@ pub(crate) fn us(time: Duration) -> f64 {
 }
 
 /// Runs both in turns and gives their medians and the median of their ratios. Each returns microseconds per call.
-pub(crate) async fn compare(mut ours: impl AsyncFnMut() -> f64, mut theirs: impl AsyncFnMut() -> f64) -> (f64, f64, f64) {
+pub(crate) async fn compare(
+    mut ours: impl AsyncFnMut() -> f64, mut theirs: impl AsyncFnMut() -> f64,
+) -> (f64, f64, f64) {
     let (mut left, mut right, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     ours().await;
     theirs().await;

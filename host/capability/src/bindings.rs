@@ -1,7 +1,5 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
-#![expect(clippy::all, clippy::pedantic, reason = "generated")]
-
 wasmtime::component::bindgen!({
     path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router"],
     inline: "

@@ -5,7 +5,6 @@ pub(crate) const LIFECYCLE: usize = 4;
 
 macro_rules! functions {
     ($interface:literal from $first:expr; $($(#[$doc:meta])* $name:ident = $wit:literal ($($param:ty),*) -> $result:ty;)+) => {
-        #[expect(clippy::enum_variant_names, reason = "named after the functions")]
         enum Place { $($name),+ }
         $(
             $(#[$doc])*

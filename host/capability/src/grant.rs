@@ -132,7 +132,17 @@ mod tests {
         for text in ["storage", "kv", "discovery", "wasi", "network:redis.internal:6379", "network:[::1]:80"] {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
         }
-        for bad in ["", "Storage", "network", "network:", "network::80", "network:h:0", "network:h:70000", "network:*:80", "files"] {
+        for bad in [
+            "",
+            "Storage",
+            "network",
+            "network:",
+            "network::80",
+            "network:h:0",
+            "network:h:70000",
+            "network:*:80",
+            "files",
+        ] {
             assert!(bad.parse::<Grant>().is_err(), "{bad}");
         }
     }

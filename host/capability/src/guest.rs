@@ -4,9 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use platform_storage::{Scope, Storage};
 
-use crate::{
-    auth::Facts, context::Call, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi,
-};
+use crate::{auth::Facts, context::Call, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi};
 
 /// What all instances of a binding share.
 #[derive(Debug)]
@@ -48,15 +46,7 @@ impl Guest {
     /// State for a new instance that first serves `call`.
     #[must_use]
     pub fn new(parts: Arc<GuestParts>, call: Call) -> Self {
-        Self {
-            parts,
-            call,
-            facts: None,
-            nodes: None,
-            zone: Arc::from(""),
-            tables: HashMap::new(),
-            wasi: None,
-        }
+        Self { parts, call, facts: None, nodes: None, zone: Arc::from(""), tables: HashMap::new(), wasi: None }
     }
 
     /// The scope of its tables in the namespace of the call.

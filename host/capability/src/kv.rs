@@ -101,9 +101,7 @@ impl store::Host for Guest {
         self.kv()?.increment(&self.call, &key, by).await
     }
 
-    async fn scan(
-        &mut self, prefix: String, after: Option<String>, limit: u32,
-    ) -> Result<Vec<(String, Entry)>, Error> {
+    async fn scan(&mut self, prefix: String, after: Option<String>, limit: u32) -> Result<Vec<(String, Entry)>, Error> {
         self.kv()?.scan(&self.call, &prefix, after.as_deref(), limit).await
     }
 

@@ -29,7 +29,9 @@ impl std::fmt::Debug for Linked {
 #[non_exhaustive]
 pub enum LinkError {
     /// An import that needs a grant which the plugin does not have.
-    #[error("it imports `{import}`, which needs the grant `{grant}`; grant it, or use a version of the plugin without it")]
+    #[error(
+        "it imports `{import}`, which needs the grant `{grant}`; grant it, or use a version of the plugin without it"
+    )]
     NotGranted {
         /// The interface.
         import: String,
@@ -60,7 +62,8 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
     let imports: Vec<String> =
         component.component_type().imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
     for import in &imports {
-        let missing = |grant: &dyn std::fmt::Display| LinkError::NotGranted { import: import.clone(), grant: grant.to_string() };
+        let missing =
+            |grant: &dyn std::fmt::Display| LinkError::NotGranted { import: import.clone(), grant: grant.to_string() };
         match need(import) {
             Need::Nothing => {}
             Need::Grant(grant) if grants.contains(&grant) => {}

@@ -79,8 +79,11 @@ impl log::Host for Guest {
             return;
         }
         let message = cut(&message, MESSAGE_BYTES_MAX);
-        let fields: Vec<String> =
-            fields.iter().take(FIELDS_MAX).map(|(name, value)| format!("{}={}", cut(name, 128), cut(value, 1024))).collect();
+        let fields: Vec<String> = fields
+            .iter()
+            .take(FIELDS_MAX)
+            .map(|(name, value)| format!("{}={}", cut(name, 128), cut(value, 1024)))
+            .collect();
         let fields = fields.join(" ");
         let (plugin, slot) = (self.parts.plugin.as_ref(), self.parts.slot.as_ref());
         match level {

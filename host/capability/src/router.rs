@@ -72,9 +72,8 @@ impl NodeLoad {
     pub fn finished(&self, latency_us: u32, failed: bool) {
         self.abandoned();
         let average = |old: u32, new: u32| if old == 0 { new } else { old - old / 8 + new / 8 };
-        let _ = self
-            .latency_us
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(average(old, latency_us)));
+        let _ =
+            self.latency_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(average(old, latency_us)));
         let failure = if failed { 1000 } else { 0 };
         let _ = self.failures_permille.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             Some((old * 7).div_ceil(8).saturating_sub(u32::from(!failed)) + failure / 8)
@@ -83,9 +82,7 @@ impl NodeLoad {
 
     /// Takes back a request that was counted as sent and whose end nobody will report.
     pub fn abandoned(&self) {
-        let _ = self
-            .outstanding
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| old.checked_sub(1));
+        let _ = self.outstanding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| old.checked_sub(1));
     }
 
     /// Requests sent and not yet ended.

@@ -44,9 +44,7 @@ fn write(write: table::Write) -> host::Write {
             condition: condition(put.condition),
             ttl: put.ttl_ms.map(Duration::from_millis),
         },
-        table::Write::Delete(delete) => {
-            host::Write::Delete { key: delete.key, condition: condition(delete.condition) }
-        }
+        table::Write::Delete(delete) => host::Write::Delete { key: delete.key, condition: condition(delete.condition) },
         table::Write::Touch(touch) => {
             host::Write::Touch { key: touch.key, ttl: touch.ttl_ms.map(Duration::from_millis) }
         }
@@ -54,12 +52,7 @@ fn write(write: table::Write) -> host::Write {
 }
 
 fn entry(entry: host::Entry) -> table::Entry {
-    table::Entry {
-        key: entry.key,
-        value: entry.value.into(),
-        revision: entry.revision,
-        expires_ms: entry.expires_ms,
-    }
+    table::Entry { key: entry.key, value: entry.value.into(), revision: entry.revision, expires_ms: entry.expires_ms }
 }
 
 fn change(change: host::Change) -> table::Change {
@@ -102,8 +95,7 @@ impl table::Host for Guest {
         &mut self, table: String, prefix: String, after: u64, limit: u32, wait_ms: u32,
     ) -> Result<Vec<table::Change>, Error> {
         let wait = self.wait(wait_ms);
-        let changes =
-            self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
+        let changes = self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
         Ok(changes.into_iter().map(change).collect())
     }
 
@@ -123,11 +115,8 @@ impl journal::Host for Guest {
     ) -> Result<Vec<journal::Item>, Error> {
         let wait = self.wait(wait_ms);
         let items = self.storage()?.read(&self.scope(), &journal, from, limit as usize, wait).await?;
-        let item = |item: host::Item| journal::Item {
-            sequence: item.sequence,
-            time_ns: item.time_ns,
-            data: item.data.into(),
-        };
+        let item =
+            |item: host::Item| journal::Item { sequence: item.sequence, time_ns: item.time_ns, data: item.data.into() };
         Ok(items.into_iter().map(item).collect())
     }
 

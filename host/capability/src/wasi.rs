@@ -24,17 +24,19 @@ impl Wasi {
             builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         } else {
             let granted: std::sync::Arc<[_]> = network.into();
-            builder.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(true).socket_addr_check(move |address, reason| {
-                let granted = std::sync::Arc::clone(&granted);
-                Box::pin(async move {
-                    match reason {
-                        // Before a connection the guest's library binds to any local port.
-                        SocketAddrUse::TcpBind => address.port() == 0,
-                        SocketAddrUse::TcpConnect => reaches(&granted, address).await,
-                        _ => false,
-                    }
-                })
-            });
+            builder.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(true).socket_addr_check(
+                move |address, reason| {
+                    let granted = std::sync::Arc::clone(&granted);
+                    Box::pin(async move {
+                        match reason {
+                            // Before a connection the guest's library binds to any local port.
+                            SocketAddrUse::TcpBind => address.port() == 0,
+                            SocketAddrUse::TcpConnect => reaches(&granted, address).await,
+                            _ => false,
+                        }
+                    })
+                },
+            );
         }
         Self { context: builder.build(), table: ResourceTable::new() }
     }

@@ -44,7 +44,9 @@ impl Discovery {
         Arc::new(Nested { plane: Weak::clone(&self.plane) })
     }
 
-    async fn call<F>(&self, call: &Call, params: F::Params<'_>) -> std::result::Result<F::Results, CallError<std::convert::Infallible>>
+    async fn call<F>(
+        &self, call: &Call, params: F::Params<'_>,
+    ) -> std::result::Result<F::Results, CallError<std::convert::Infallible>>
     where
         F: platform_runtime::Function,
         for<'a> F::Params<'a>: Clone,
@@ -94,9 +96,7 @@ impl Discovery {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn get(
-        &self, call: &Call, service: &str, after: Option<&str>, limit: u32,
-    ) -> Result<Vec<Registration>> {
+    pub async fn get(&self, call: &Call, service: &str, after: Option<&str>, limit: u32) -> Result<Vec<Registration>> {
         check_name("service", service)?;
         flatten(self.call::<discovery::Get>(call, (service, after, limit.clamp(1, LIMIT_MAX))).await)
     }
@@ -163,7 +163,8 @@ fn check_registration(registration: &Registration) -> Result<()> {
     check_name("version", &registration.version)?;
     check_name("node id", &registration.node.id)?;
     let address = &registration.node.address;
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port =
+        address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) || address.len() > 300 || address.chars().any(|c| c.is_control() || c == ' ') {
         return Err(invalid(format!("the address `{}` is not `HOST:PORT`", address.escape_debug())));
     }
@@ -263,7 +264,9 @@ impl discovery::Backend for Nested {
         nested(self.plane()?.discovery().register(call, registration, ttl_ms).await)
     }
 
-    async fn heartbeat(&self, call: &Call, service: &str, node_id: &str, ttl_ms: u64) -> std::result::Result<(), Error> {
+    async fn heartbeat(
+        &self, call: &Call, service: &str, node_id: &str, ttl_ms: u64,
+    ) -> std::result::Result<(), Error> {
         nested(self.plane()?.discovery().heartbeat(call, service, node_id, ttl_ms).await)
     }
 

@@ -48,7 +48,9 @@ impl Kv {
         self.plane.upgrade().ok_or_else(shutting_down)
     }
 
-    async fn call<F>(&self, call: &Call, params: F::Params<'_>) -> std::result::Result<F::Results, CallError<std::convert::Infallible>>
+    async fn call<F>(
+        &self, call: &Call, params: F::Params<'_>,
+    ) -> std::result::Result<F::Results, CallError<std::convert::Infallible>>
     where
         F: platform_runtime::Function,
         for<'a> F::Params<'a>: Clone,
@@ -72,9 +74,7 @@ impl Kv {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn put(
-        &self, call: &Call, key: &str, value: &[u8], condition: Condition, expiry: Expiry,
-    ) -> Result<u64> {
+    pub async fn put(&self, call: &Call, key: &str, value: &[u8], condition: Condition, expiry: Expiry) -> Result<u64> {
         check_key(key)?;
         if value.len() > VALUE_BYTES_MAX {
             let why = format!("the value has {} bytes, more than {VALUE_BYTES_MAX}", value.len());

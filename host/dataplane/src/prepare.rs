@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, Linked, LinkError, SlotKind, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, SlotKind, discovery, kv, link,
     plugin::{Configure, LogMeter, Problem, SelfTest, describe},
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
@@ -58,9 +58,8 @@ impl Plane {
             slot: slot.clone(),
             why: format!("{error:#}"),
         };
-        let template =
-            Template::new(&component, &linker, slot.kind.functions(), plugin.limits.clone(), asynchronous)
-                .map_err(misfit)?;
+        let template = Template::new(&component, &linker, slot.kind.functions(), plugin.limits.clone(), asynchronous)
+            .map_err(misfit)?;
 
         let settings = (snapshot != Snapshot::Cloned).then(|| plugin.settings.clone());
         let preparation = Preparation { parts: Arc::clone(&parts), settings };
@@ -76,8 +75,7 @@ impl Plane {
                 .map_err(faulted("it read its settings"))?;
             answer.map_err(|problem| PrepareError::Settings { plugin: plugin.name.clone(), problem })?;
         }
-        let (answer,) =
-            first.call::<SelfTest>(&template, deadline, ()).await.map_err(faulted("it tested itself"))?;
+        let (answer,) = first.call::<SelfTest>(&template, deadline, ()).await.map_err(faulted("it tested itself"))?;
         answer.map_err(|problem| PrepareError::SelfTest { plugin: plugin.name.clone(), problem })?;
 
         let pool = Pool::new(Arc::new(template), plugin.mode, Arc::new(preparation));
@@ -189,10 +187,8 @@ struct Work {
 impl Work {
     fn run(self) -> Result<(Component, Snapshot), PrepareError> {
         let Self { engine, artifacts, plugin, kind, guest, deadline } = self;
-        let compile = |error: wasmtime::Error| PrepareError::Compile {
-            plugin: plugin.name.clone(),
-            why: format!("{error:#}"),
-        };
+        let compile =
+            |error: wasmtime::Error| PrepareError::Compile { plugin: plugin.name.clone(), why: format!("{error:#}") };
         let component =
             artifacts.component(plugin.digest, "component", || Ok(plugin.wasm.to_vec())).map_err(compile)?;
         if plugin.mode != Mode::Fresh {
@@ -208,7 +204,7 @@ impl Work {
             limits: &plugin.limits,
             deadline,
         };
-        let configured = snapshot::configured(&artifacts, engine.wasmtime(), request, guest, |instance, template| {
+        let configured = snapshot::configured(&artifacts, engine.wasmtime(), &request, guest, |instance, template| {
             instance.call_here::<Configure>(template, deadline, (plugin.settings.as_str(),)).map(|(answer,)| answer)
         });
         match configured {
@@ -239,7 +235,9 @@ impl Initialize<Guest> for Preparation {
         Box::pin(async move {
             let Some(settings) = &self.settings else { return Ok(()) };
             let (answer,) = instance.call::<Configure>(template, deadline, (settings,)).await?;
-            answer.map_err(|problem: Problem| Fault::Instantiate(format!("it refuses its settings: {}", describe(&problem))))
+            answer.map_err(|problem: Problem| {
+                Fault::Instantiate(format!("it refuses its settings: {}", describe(&problem)))
+            })
         })
     }
 

@@ -128,13 +128,13 @@ impl Router {
     /// # Errors
     /// See [`RouteError`] and [`CallError`].
     pub async fn select(&self, call: &Call, request: SelectRequest<'_>) -> Result<Selection, CallError<RouteError>> {
-        let invalid = |error: platform_capability::InvalidName| CallError::Capability(RouteError::Invalid(error.to_string()));
+        let invalid =
+            |error: platform_capability::InvalidName| CallError::Capability(RouteError::Invalid(error.to_string()));
         request.service.parse::<Name>().map_err(invalid)?;
         let plane = self.plane.upgrade().ok_or_else(shutting_down)?;
         let followed = self.followed(&plane, call).await?;
-        let no_nodes = |filtered| {
-            CallError::Capability(RouteError::NoNodes { service: request.service.to_owned(), filtered })
-        };
+        let no_nodes =
+            |filtered| CallError::Capability(RouteError::NoNodes { service: request.service.to_owned(), filtered });
         let service = followed.services.get(request.service).ok_or_else(|| no_nodes(false))?;
         let filter = Filter {
             version: request.version.map(str::to_owned),
@@ -155,10 +155,9 @@ impl Router {
             }
         };
         let index = picked.map(|index| index as usize);
-        let (Some(node), Some(load)) = (
-            index.and_then(|index| table.nodes.get(index)),
-            index.and_then(|index| table.loads.get(index)),
-        ) else {
+        let (Some(node), Some(load)) =
+            (index.and_then(|index| table.nodes.get(index)), index.and_then(|index| table.loads.get(index)))
+        else {
             let nodes = table.nodes.len();
             return Err(CallError::Capability(RouteError::NonePicked { service: request.service.to_owned(), nodes }));
         };
@@ -288,11 +287,8 @@ async fn read_all(plane: &Plane, namespace: &Arc<str>, services: &Services) -> R
         for summary in &page {
             let mut after: Option<String> = None;
             loop {
-                let nodes = plane
-                    .discovery()
-                    .get(&call, &summary.service, after.as_deref(), 1000)
-                    .await
-                    .map_err(registry)?;
+                let nodes =
+                    plane.discovery().get(&call, &summary.service, after.as_deref(), 1000).await.map_err(registry)?;
                 let Some(last) = nodes.last() else { break };
                 after = Some(last.node.id.clone());
                 all.extend(nodes);

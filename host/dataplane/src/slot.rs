@@ -159,15 +159,16 @@ impl Route<'_> {
 
     /// Where to go after a fault: on, or back to the caller with the reason.
     pub(crate) fn after(&mut self, fault: Fault) -> Result<(), CallError<Infallible>> {
+        let blames_guest = fault.blames_guest();
         if matches!(fault, Fault::Moved) && self.stage == Stage::Bound {
             // The state has moved to a newer generation, which has been flipped to.
             self.binding = self.slot.current.load();
             return Ok(());
         }
         let plugin = self.entry().map_or_else(|| Arc::from(""), |entry| Arc::clone(&entry.label));
-        let failed = CallError::Fault { slot: self.slot.name.clone(), plugin, fault: fault.clone() };
+        let failed = CallError::Fault { slot: self.slot.name.clone(), plugin, fault };
         // A provider that was entered may have written: nobody else may do it again.
-        if self.stage != Stage::Bound || (self.slot.name.kind.is_provider() && fault.blames_guest()) {
+        if self.stage != Stage::Bound || (self.slot.name.kind.is_provider() && blames_guest) {
             return Err(failed);
         }
         match self.binding().map(|binding| &binding.spec.failure) {
@@ -184,9 +185,7 @@ impl Route<'_> {
 
 impl Entry {
     /// Calls a function of the plugin.
-    pub(crate) async fn call<F: Function>(
-        &self, call: &Call, params: F::Params<'_>,
-    ) -> Result<F::Results, Fault> {
+    pub(crate) async fn call<F: Function>(&self, call: &Call, params: F::Params<'_>) -> Result<F::Results, Fault> {
         self.call_with::<F>(call, params, |_| {}).await
     }
 

@@ -55,9 +55,7 @@ impl Plane {
     ///
     /// # Errors
     /// There is none; or its state could not be moved. The slot is as it was.
-    pub async fn rollback(
-        &self, slot: &SlotName, to: Option<u64>, generation: u64,
-    ) -> Result<Swapped, BindError> {
+    pub async fn rollback(&self, slot: &SlotName, to: Option<u64>, generation: u64) -> Result<Swapped, BindError> {
         let slot = self.slot(slot).ok_or_else(|| BindError::NotBound(slot.clone()))?;
         let _exchange = slot.exchange.lock().await;
         let Some(kept) = slot.take_kept(to) else {
@@ -166,9 +164,7 @@ fn refused(slot: &Slot, entry: &Entry, why: &str) -> BindError {
     BindError::Handover { slot: slot.name().clone(), why: format!("`{}` did not come to rest: {why}", entry.label) }
 }
 
-async fn move_state(
-    giver: &mut Instance<Guest>, from: &Entry, to: &Entry, deadline: Instant,
-) -> Result<(), String> {
+async fn move_state(giver: &mut Instance<Guest>, from: &Entry, to: &Entry, deadline: Instant) -> Result<(), String> {
     let (saved,) = giver
         .call::<Save>(from.pool.template(), deadline, ())
         .await

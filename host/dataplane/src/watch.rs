@@ -134,8 +134,7 @@ impl<C: Revised> Hubs<C> {
     ) -> impl Stream<Item = Result<Event<C>, CallError<S::Error>>> + Send + 'static + use<S, C> {
         let hub = self.hub(namespace, &source, tasks, most);
         let changed = hub.changed.subscribe();
-        let subscription =
-            Subscription { hub, source, changed, selector, after, epoch: None, ended: false };
+        let subscription = Subscription { hub, source, changed, selector, after, epoch: None, ended: false };
         futures::stream::unfold(subscription, |mut subscription| async move {
             if subscription.ended {
                 return None;

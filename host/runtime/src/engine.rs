@@ -53,11 +53,7 @@ impl Engine {
     pub fn new(config: &EngineConfig) -> wasmtime::Result<Self> {
         let inner = wasmtime::Engine::new(&wasmtime_config(config)?)?;
         let ticker = Ticker::start(&inner)?;
-        Ok(Self {
-            inner,
-            memory_bytes_max: (config.memory_mib_max as usize) << 20,
-            _ticker: Arc::new(ticker),
-        })
+        Ok(Self { inner, memory_bytes_max: (config.memory_mib_max as usize) << 20, _ticker: Arc::new(ticker) })
     }
 
     /// The engine itself, for linkers and components.
@@ -113,7 +109,9 @@ fn wasmtime_config(config: &EngineConfig) -> wasmtime::Result<Config> {
         .async_stack_size(stack_bytes + (512 << 10))
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    wasm.enable_incremental_compilation(Arc::new(IncrementalCache::new((config.compile_cache_mib_max as usize) << 20)))?;
+    wasm.enable_incremental_compilation(Arc::new(IncrementalCache::new(
+        (config.compile_cache_mib_max as usize) << 20,
+    )))?;
     Ok(wasm)
 }
 

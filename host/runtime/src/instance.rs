@@ -3,7 +3,10 @@
 //! Invariant: a guest is entered under a deadline that covers its own code (by the epoch) and the host functions it
 //! waits for (by a timer); after a fault, or a call that was dropped half way, the instance is never used again.
 
-use std::{fmt, time::{Duration, Instant}};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use platform_base::clock;
 use wasmtime::{
@@ -170,6 +173,7 @@ impl<T> fmt::Debug for Instance<T> {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Begun {
     deadline: Instant,
     allowed: Duration,

@@ -48,13 +48,7 @@ impl Limits {
     /// For a provider: room for values of 8 MiB, and time for storage or a network.
     #[must_use]
     pub fn provider() -> Self {
-        Self {
-            memory_kib: 64 << 10,
-            deadline_ms: 10_000,
-            concurrency: 64,
-            transfer_kib: 40 << 10,
-            ..Self::decision()
-        }
+        Self { memory_kib: 64 << 10, deadline_ms: 10_000, concurrency: 64, transfer_kib: 40 << 10, ..Self::decision() }
     }
 
     /// Longest call.

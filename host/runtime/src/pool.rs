@@ -375,7 +375,9 @@ impl Health {
 
     fn rest(&self) -> Option<Duration> {
         let until = self.rests_until_ms.load(Ordering::Relaxed);
-        (until != 0).then(|| Duration::from_millis(until.saturating_sub(self.elapsed_ms()))).filter(|rest| !rest.is_zero())
+        (until != 0)
+            .then(|| Duration::from_millis(until.saturating_sub(self.elapsed_ms())))
+            .filter(|rest| !rest.is_zero())
     }
 
     /// Lets a call through, unless the guest rests. When a rest is over one call goes first; the others rest on until

@@ -6,7 +6,11 @@
 //! A snapshot holds the settings, so it is as secret as they are: it stays in memory. Handles, clocks and random
 //! numbers can't be carried over; denying every import keeps them out.
 
-use std::{pin::pin, task::{Context, Poll, Waker}, time::Instant};
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 use wasmtime::{
     Store,
@@ -14,10 +18,7 @@ use wasmtime::{
 };
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-use crate::{
-    Artifacts, Digest, Fault, Functions, Instance, Limits, Template,
-    instance::Seat,
-};
+use crate::{Artifacts, Digest, Fault, Functions, Instance, Limits, Template, instance::Seat};
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -62,15 +63,14 @@ pub fn prepare(artifacts: &Artifacts, digest: Digest, wasm: &[u8]) -> Result<(),
 /// # Errors
 /// See [`Error`].
 pub fn configured<T: Send + 'static, R>(
-    artifacts: &Artifacts, engine: &wasmtime::Engine, request: Request<'_, T>, guest: T,
+    artifacts: &Artifacts, engine: &wasmtime::Engine, request: &Request<'_, T>, guest: T,
     configure: impl FnOnce(&mut Instance<T>, &Template<T>) -> Result<Result<(), R>, Fault>,
 ) -> Result<Result<Vec<u8>, R>, Error> {
     let wizer = Wizer::new();
     let (context, instrumented) = wizer.instrument_component(request.wasm).map_err(Error::Unsupported)?;
-    let component = artifacts
-        .component(request.digest, "instrumented", || Ok(instrumented))
-        .map_err(Error::Unsupported)?;
-    let template = denying(engine, &component, &request).map_err(Error::Unsupported)?;
+    let component =
+        artifacts.component(request.digest, "instrumented", || Ok(instrumented)).map_err(Error::Unsupported)?;
+    let template = denying(engine, &component, request).map_err(Error::Unsupported)?;
     let mut instance = ready(template.instantiate(guest, request.deadline))?;
     template.check(&mut instance).map_err(Error::Unsupported)?;
     if let Err(refusal) = configure(&mut instance, &template)? {

@@ -56,7 +56,11 @@ const IMPORT: &str = "world plugin { import store; export run: func(); }";
 fn equal_interfaces_have_no_differences() {
     assert_eq!(changed("", "", EXPORT), Vec::<String>::new());
     assert_eq!(changed("", "", IMPORT), Vec::<String>::new());
-    assert_eq!(changed("kv@0.1.0", "kv@0.1.4", IMPORT), Vec::<String>::new(), "a compatible version is compared by type");
+    assert_eq!(
+        changed("kv@0.1.0", "kv@0.1.4", IMPORT),
+        Vec::<String>::new(),
+        "a compatible version is compared by type"
+    );
 }
 
 #[test]
@@ -77,8 +81,14 @@ fn functions_that_differ_are_named() {
         ["function `get` of `platform:kv/store@0.1.0`: parameter `key` is `list<u8>`, expected `string`"]
     );
     assert_eq!(
-        changed("get: func(key: string) -> result<option<entry>, error>", "get: func(key: string) -> option<entry>", IMPORT),
-        ["function `get` of `platform:kv/store@0.1.0`: the result is `option<entry>`, expected `result<option<entry>, error>`"]
+        changed(
+            "get: func(key: string) -> result<option<entry>, error>",
+            "get: func(key: string) -> option<entry>",
+            IMPORT
+        ),
+        [
+            "function `get` of `platform:kv/store@0.1.0`: the result is `option<entry>`, expected `result<option<entry>, error>`"
+        ]
     );
     assert_eq!(
         changed("by: s64)", ")", EXPORT),
@@ -127,13 +137,16 @@ fn cases_and_fields_that_differ_are_named() {
 #[test]
 fn methods_and_interfaces_unknown_to_the_host_are_named() {
     let found = changed("header: func(name: string) -> option<string>;", "body: func() -> list<u8>;", IMPORT);
-    let method = "it imports the function `request.body` of `platform:kv/types@0.1.0`, which this platform does not offer";
+    let method =
+        "it imports the function `request.body` of `platform:kv/types@0.1.0`, which this platform does not offer";
     assert!(found.iter().any(|found| found == method), "{found:?}");
     let found = sentences(&component(
         "package platform:blob@0.1.0; interface store { put: func(); } world plugin { import store; }",
     ));
     assert_eq!(found, ["`platform:blob/store@0.1.0` is no interface of this platform"]);
-    let found = sentences(&component("package other:kv@0.1.0; interface store { put: func(); } world plugin { import store; }"));
+    let found = sentences(&component(
+        "package other:kv@0.1.0; interface store { put: func(); } world plugin { import store; }",
+    ));
     assert_eq!(found, Vec::<String>::new());
 }
 

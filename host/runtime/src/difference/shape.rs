@@ -98,20 +98,20 @@ impl<'a> Interface<'a> {
     fn compare_presence(&self, side: Side, name: &str, ours: &Self, found: &mut Vec<String>) {
         match side {
             Side::Import => {
-                let mut unknown: Vec<_> = self.functions.keys().filter(|key| !ours.functions.contains_key(*key)).collect();
+                let mut unknown: Vec<_> =
+                    self.functions.keys().filter(|key| !ours.functions.contains_key(*key)).collect();
                 unknown.sort_unstable();
-                found.extend(
-                    unknown
-                        .into_iter()
-                        .map(|key| format!("it imports the function `{}` of `{name}`, which this platform does not offer", spoken(key))),
-                );
+                found.extend(unknown.into_iter().map(|key| {
+                    format!("it imports the function `{}` of `{name}`, which this platform does not offer", spoken(key))
+                }));
                 let unknown = self.resources.iter().filter(|key| !ours.resources.contains(*key));
-                found.extend(
-                    unknown.map(|key| format!("it imports the resource `{}` of `{name}`, which this platform does not offer", shown(key))),
-                );
+                found.extend(unknown.map(|key| {
+                    format!("it imports the resource `{}` of `{name}`, which this platform does not offer", shown(key))
+                }));
             }
             Side::Export => {
-                let mut missing: Vec<_> = ours.functions.keys().filter(|key| !self.functions.contains_key(*key)).collect();
+                let mut missing: Vec<_> =
+                    ours.functions.keys().filter(|key| !self.functions.contains_key(*key)).collect();
                 missing.sort_unstable();
                 found.extend(missing.into_iter().map(|key| format!("`{name}` misses function `{}`", spoken(key))));
             }
@@ -127,14 +127,27 @@ impl<'a> Interface<'a> {
         }
         let (count, expected_count) = (function.params.len(), expected.params.len());
         if count != expected_count {
-            found.push(format!("{subject} takes {count} parameters, expected {expected_count}: {}", ours.parameters(expected)));
+            found.push(format!(
+                "{subject} takes {count} parameters, expected {expected_count}: {}",
+                ours.parameters(expected)
+            ));
             return;
         }
         for ((name, param), (expected_name, expected_param)) in function.params.iter().zip(&expected.params) {
             if name.as_str() != expected_name.as_str() {
-                found.push(format!("{subject}: a parameter is called `{}`, expected `{expected_name}`", shown(name.as_str())));
+                found.push(format!(
+                    "{subject}: a parameter is called `{}`, expected `{expected_name}`",
+                    shown(name.as_str())
+                ));
             }
-            self.compare_value(&format!("{subject}: parameter `{expected_name}`"), *param, ours, *expected_param, types_differ, found);
+            self.compare_value(
+                &format!("{subject}: parameter `{expected_name}`"),
+                *param,
+                ours,
+                *expected_param,
+                types_differ,
+                found,
+            );
         }
         match (function.result, expected.result) {
             (Some(result), Some(expected)) => {
@@ -142,7 +155,9 @@ impl<'a> Interface<'a> {
             }
             (None, None) => {}
             (Some(_), None) => found.push(format!("{subject} returns a result, expected none")),
-            (None, Some(expected)) => found.push(format!("{subject} returns nothing, expected `{}`", ours.written(expected))),
+            (None, Some(expected)) => {
+                found.push(format!("{subject} returns nothing, expected `{}`", ours.written(expected)))
+            }
         }
     }
 
@@ -174,7 +189,14 @@ impl<'a> Interface<'a> {
                 let (fields, our_fields) = (names(guest.fields.keys()), names(expected.fields.keys()));
                 if compare_names(&subject, "field", &fields, &our_fields, found) {
                     for ((field, value), (_, our_value)) in guest.fields.iter().zip(&expected.fields) {
-                        self.compare_value(&format!("{subject}: field `{field}`"), *value, ours, *our_value, false, found);
+                        self.compare_value(
+                            &format!("{subject}: field `{field}`"),
+                            *value,
+                            ours,
+                            *our_value,
+                            false,
+                            found,
+                        );
                     }
                 }
             }
@@ -184,10 +206,14 @@ impl<'a> Interface<'a> {
                     for ((case, value), (_, our_value)) in guest.cases.iter().zip(&expected.cases) {
                         let subject = format!("{subject}: case `{case}`");
                         match (value.ty, our_value.ty) {
-                            (Some(value), Some(our_value)) => self.compare_value(&subject, value, ours, our_value, false, found),
+                            (Some(value), Some(our_value)) => {
+                                self.compare_value(&subject, value, ours, our_value, false, found)
+                            }
                             (None, None) => {}
                             (Some(_), None) => found.push(format!("{subject} has a value, expected none")),
-                            (None, Some(value)) => found.push(format!("{subject} has no value, expected `{}`", ours.written(value))),
+                            (None, Some(value)) => {
+                                found.push(format!("{subject} has no value, expected `{}`", ours.written(value)))
+                            }
                         }
                     }
                 }
@@ -199,7 +225,11 @@ impl<'a> Interface<'a> {
                 compare_names(&subject, "flag", &names(guest), &names(expected), found);
             }
             (guest, expected) if kind(guest) != kind(expected) => {
-                found.push(format!("type `{type_name}` of `{name}` is a {}, expected a {}", kind(guest), kind(expected)));
+                found.push(format!(
+                    "type `{type_name}` of `{name}` is a {}, expected a {}",
+                    kind(guest),
+                    kind(expected)
+                ));
             }
             _ => {
                 let (value, expected) = (ComponentValType::Type(id), ComponentValType::Type(our_id));
@@ -355,9 +385,12 @@ fn compare_names(subject: &str, what: &str, guest: &[&str], expected: &[&str], f
         return true;
     }
     let before = found.len();
-    found.extend(expected.iter().filter(|name| !guest.contains(name)).map(|name| format!("{subject} lacks {what} `{name}`")));
+    found.extend(
+        expected.iter().filter(|name| !guest.contains(name)).map(|name| format!("{subject} lacks {what} `{name}`")),
+    );
     let added = guest.iter().filter(|name| !expected.contains(name)).take(super::DIFFERENCES_MAX);
-    found.extend(added.map(|name| format!("{subject} has {what} `{}`, which this platform does not know", shown(name))));
+    found
+        .extend(added.map(|name| format!("{subject} has {what} `{}`, which this platform does not know", shown(name))));
     if found.len() == before {
         found.push(format!("{subject} has its {what}s in another order, expected {}", expected.join(", ")));
     }
