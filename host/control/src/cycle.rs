@@ -1,0 +1,110 @@
+//! Slots that depend on each other in a circle: a call would wait for itself until its deadline.
+//!
+//! Which provider a nested call reaches depends on the namespace of the call, so the graph is looked at once for every
+//! namespace that has a slot of its own, and once for all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use platform_capability::{Grant, Name, Need, SlotKind, need};
+use platform_dataplane::SlotName;
+
+use crate::{
+    error::{Error, Result},
+    record::BindingRecord,
+    state::View,
+};
+
+/// Kinds of providers that a slot's plugins call.
+type Calls = BTreeSet<SlotKind>;
+
+/// Checks that `binding` in `slot`, with everything else as `view` has it, closes no circle.
+pub(crate) fn check(view: &View, slot: &SlotName, binding: &BindingRecord) -> Result<()> {
+    let mut slots: BTreeMap<&SlotName, Calls> =
+        view.bindings().filter(|(name, _)| name.kind.is_provider()).map(|(name, bound)| (name, calls(view, bound))).collect();
+    slots.insert(slot, calls(view, binding));
+    let mut namespaces: BTreeSet<Option<&Name>> = BTreeSet::from([None]);
+    namespaces.extend(slots.keys().map(|name| name.qualifier.as_ref()));
+    for namespace in namespaces {
+        if let Some(circle) = circle(&slots, namespace) {
+            let names: Vec<_> = circle.iter().map(|name| format!("`{name}`")).collect();
+            return Err(Error::Cycle(names.join(" calls ")));
+        }
+    }
+    Ok(())
+}
+
+fn calls(view: &View, binding: &BindingRecord) -> Calls {
+    let mut calls = Calls::new();
+    for link in binding.links() {
+        let Some(record) = view.with_digest(link.digest) else { continue };
+        for import in &record.imports {
+            match need(import) {
+                Need::Grant(grant @ Grant::Kv) if link.grants.contains(&grant) => calls.insert(SlotKind::KvStore),
+                Need::Grant(grant @ Grant::Discovery) if link.grants.contains(&grant) => {
+                    calls.insert(SlotKind::DiscoveryRegistry)
+                }
+                _ => false,
+            };
+        }
+    }
+    calls
+}
+
+/// The first circle that a call in `namespace` can run into.
+fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -> Option<Vec<&'a SlotName>> {
+    let provider = |kind: SlotKind| {
+        let own = slots.keys().find(|name| name.kind == kind && name.qualifier.as_ref() == namespace);
+        own.or_else(|| slots.keys().find(|name| name.kind == kind && name.qualifier.is_none())).copied()
+    };
+    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry] {
+        let mut path: Vec<&SlotName> = Vec::new();
+        let mut open: Vec<(usize, &SlotName)> = provider(kind).map(|start| (0, start)).into_iter().collect();
+        while let Some((depth, next)) = open.pop() {
+            path.truncate(depth);
+            if let Some(start) = path.iter().position(|name| *name == next) {
+                path.push(next);
+                return Some(path.split_off(start));
+            }
+            path.push(next);
+            let called = slots.get(next).into_iter().flatten();
+            open.extend(called.filter_map(|kind| provider(*kind)).map(|callee| (depth + 1, callee)));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(slots: &[(&str, &[SlotKind])], namespace: Option<&str>) -> Option<String> {
+        let names: Vec<(SlotName, Calls)> =
+            slots.iter().map(|(name, calls)| (name.parse().unwrap(), calls.iter().copied().collect())).collect();
+        let slots = names.iter().map(|(name, calls)| (name, calls.clone())).collect();
+        let namespace = namespace.map(|name| name.parse().unwrap());
+        let circle = circle(&slots, namespace.as_ref())?;
+        Some(circle.iter().map(ToString::to_string).collect::<Vec<_>>().join(" > "))
+    }
+
+    const KV: SlotKind = SlotKind::KvStore;
+    const DISCOVERY: SlotKind = SlotKind::DiscoveryRegistry;
+
+    #[test]
+    fn circles_are_found_and_lines_are_not() {
+        assert_eq!(found(&[("kv.store", &[KV])], None).unwrap(), "kv.store > kv.store");
+        assert_eq!(
+            found(&[("kv.store", &[DISCOVERY]), ("discovery.registry", &[KV])], None).unwrap(),
+            "kv.store > discovery.registry > kv.store"
+        );
+        assert_eq!(found(&[("kv.store", &[]), ("discovery.registry", &[KV])], None), None);
+        assert_eq!(found(&[("discovery.registry", &[KV])], None), None, "nobody is there to be called");
+    }
+
+    #[test]
+    fn a_namespace_has_its_own_graph() {
+        let slots: &[(&str, &[SlotKind])] =
+            &[("kv.store", &[]), ("kv.store/team", &[DISCOVERY]), ("discovery.registry", &[KV])];
+        assert_eq!(found(slots, None), None);
+        assert_eq!(found(slots, Some("team")).unwrap(), "kv.store/team > discovery.registry > kv.store/team");
+    }
+}
