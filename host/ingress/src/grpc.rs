@@ -8,13 +8,18 @@ mod discovery;
 mod error;
 mod kv;
 mod page;
+mod plugins;
 mod router;
 mod server;
 mod stream;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use platform_dataplane::Plane;
+use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
@@ -22,6 +27,7 @@ use tonic::{Request, Status};
 pub(crate) use auth::AuthService;
 pub(crate) use discovery::DiscoveryService;
 pub(crate) use kv::KvService;
+pub(crate) use plugins::PluginsService;
 pub(crate) use router::RouterService;
 pub use server::About;
 pub(crate) use server::ServerService;
@@ -36,6 +42,28 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     /// Streams that may still be opened.
     pub(crate) watches: Arc<Semaphore>,
+}
+
+/// A JSON object as a message.
+fn object(members: &serde_json::Map<String, serde_json::Value>) -> Struct {
+    Struct { fields: members.iter().map(|(name, member)| (name.clone(), value(member))).collect() }
+}
+
+fn value(json: &serde_json::Value) -> Value {
+    let kind = match json {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(bool) => Kind::BoolValue(*bool),
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => Kind::StringValue(text.clone()),
+        serde_json::Value::Array(items) => Kind::ListValue(ListValue { values: items.iter().map(value).collect() }),
+        serde_json::Value::Object(members) => Kind::StructValue(object(members)),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// A moment as a message.
+fn timestamp(unix_ms: u64) -> Timestamp {
+    (UNIX_EPOCH + Duration::from_millis(unix_ms)).into()
 }
 
 /// The admission of a request.

@@ -3,12 +3,12 @@
 //! Owns the three forms of the answer; must not know what makes a slot ready. Invariant: all forms agree, and once the
 //! drain has begun none says ready.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use http::{Response, StatusCode};
+use platform_control::{Control, PageRequest};
 use prost_reflect::DescriptorPool;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, body::Body};
 use tonic_health::{
@@ -22,36 +22,27 @@ use crate::fault;
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A slot that does not serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unready {
-    /// Name of the slot.
-    pub slot: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unready {
+    /// Name of the slot; empty when it is all of them.
+    pub(crate) slot: String,
     /// Why, in words.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
-/// Tells which slots should serve and do not.
-pub type Readiness = Arc<dyn Fn() -> Vec<Unready> + Send + Sync>;
-
 /// Answers whether the daemon lives and serves.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Health {
-    readiness: Readiness,
+    control: Arc<Control>,
     draining: CancellationToken,
     services: Arc<[String]>,
 }
 
-impl fmt::Debug for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Health").field("draining", &self.draining.is_cancelled()).finish_non_exhaustive()
-    }
-}
-
 impl Health {
     /// Health of the services in `pool`.
-    pub(crate) fn new(readiness: Readiness, draining: CancellationToken, pool: &DescriptorPool) -> Self {
+    pub(crate) fn new(control: Arc<Control>, draining: CancellationToken, pool: &DescriptorPool) -> Self {
         let services = pool.services().map(|service| service.full_name().to_owned()).collect();
-        Self { readiness, draining, services }
+        Self { control, draining, services }
     }
 
     /// What does not serve; empty when everything does.
@@ -59,7 +50,24 @@ impl Health {
         if self.draining.is_cancelled() {
             return vec![Unready { slot: String::new(), reason: "the platform is shutting down".to_owned() }];
         }
-        (self.readiness)()
+        if self.control.is_ready() {
+            return Vec::new();
+        }
+        let mut unready = Vec::new();
+        let mut page = PageRequest { limit: 1000, token: String::new() };
+        loop {
+            let slots = self.control.slots(&page);
+            let broken = slots.items.into_iter().filter(|slot| !slot.ready);
+            unready.extend(broken.map(|slot| Unready { slot: slot.name.to_string(), reason: slot.problem }));
+            if slots.next.is_empty() {
+                return unready;
+            }
+            page.token = slots.next;
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.draining.is_cancelled() && self.control.is_ready()
     }
 
     /// `/livez`: the process answers.
@@ -81,7 +89,7 @@ impl Health {
 
     fn status(&self, service: &str) -> Option<ServingStatus> {
         let known = service.is_empty() || self.services.iter().any(|known| known == service);
-        let serving = || if self.unready().is_empty() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let serving = || if self.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
         known.then(serving)
     }
 }

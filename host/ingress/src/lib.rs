@@ -26,21 +26,22 @@ mod transcode;
 use std::sync::Arc;
 
 use envoy_types::ext_authz::v3::pb::AuthorizationServer;
+use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
     auth::v1::auth_server::AuthServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
-    router::v1::router_server::RouterServer, server::v1::server_server::ServerServer,
+    plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer, server::v1::server_server::ServerServer,
 };
 use prost_reflect::DescriptorPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
 use front::{Doors, Front};
-use grpc::{AuthService, DiscoveryService, KvService, RouterService, ServerService, Shared};
+use grpc::{AuthService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared};
 use health::Health;
 use identity::Authenticator;
 use methods::{EXT_AUTHZ, Methods};
@@ -51,32 +52,21 @@ pub use admission::DeadlineConfig;
 pub use check::{CheckConfig, Gateway, InvalidHeaderName};
 pub use config::{Config, Limits};
 pub use grpc::About;
-pub use health::{Readiness, Unready};
 pub use identity::{
     ADMIN_ROLE, Access, Algorithm, IdentityConfig, IdentityError, Issuer, IssuerError, Key, Secret, StaticToken,
     StaticTokenError,
 };
 pub use server::Ingress;
 
-/// Adds services to those of this crate.
-pub type AddServices = Box<dyn FnOnce(&mut RoutesBuilder) + Send>;
-
 /// What the front doors stand in front of.
+#[derive(Debug)]
 pub struct Parts {
     /// The slots.
     pub plane: Arc<Plane>,
-    /// Which slots should serve and do not.
-    pub readiness: Readiness,
+    /// Control of what they hold.
+    pub control: Arc<Control>,
     /// What the daemon tells of itself.
     pub about: About,
-    /// Further services, for methods of control.
-    pub services: Option<AddServices>,
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("about", &self.about).finish_non_exhaustive()
-    }
 }
 
 /// Why the front doors can't open.
@@ -128,7 +118,7 @@ impl Config {
         let plane = Arc::clone(&parts.plane);
         let checker = Arc::new(Checker::new(Arc::clone(&plane), Arc::clone(&authenticator), self.check.clone())?);
         let draining = CancellationToken::new();
-        let health = Health::new(Arc::clone(&parts.readiness), draining.clone(), &pool);
+        let health = Health::new(Arc::clone(&parts.control), draining.clone(), &pool);
         let requests = Arc::new(Requests::new(&pool, &[EXT_AUTHZ]));
         let version = parts.about.version.clone();
         let routes = self.routes(parts, &health, &draining, authenticator)?;
@@ -170,9 +160,10 @@ impl Config {
         };
         builder.add_service(reflection().build_v1().map_err(broken)?);
         builder.add_service(reflection().build_v1alpha().map_err(broken)?);
-        if let Some(add) = parts.services {
-            add(&mut builder);
-        }
+        // Room for the component, and for what stands beside it.
+        let component_limit = self.limits.component_bytes.saturating_add(64 << 10);
+        let plugins = PluginsServer::new(PluginsService(parts.control)).max_decoding_message_size(component_limit);
+        builder.add_service(plugins);
         Ok(builder.routes().prepare())
     }
 }

@@ -1,7 +1,5 @@
 //! `platform.kv.v1.Kv`.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use futures::{StreamExt, stream};
 use platform_capability::kv::{self, Change, Condition, Expiry};
 use platform_dataplane::Event;
@@ -13,6 +11,7 @@ use super::{
     error::status,
     page::{Page, token},
     stream::Answers,
+    timestamp,
 };
 use crate::fault::Fault;
 
@@ -119,7 +118,7 @@ impl Kv for KvService {
 }
 
 fn entry(key: String, entry: kv::Entry) -> proto::Entry {
-    let expire_time = entry.expires_ms.map(|at_ms| (UNIX_EPOCH + Duration::from_millis(at_ms)).into());
+    let expire_time = entry.expires_ms.map(timestamp);
     proto::Entry { key, value: entry.value.into(), revision: entry.revision, expire_time }
 }
 

@@ -1,0 +1,191 @@
+//! `platform.plugin.v1.Plugins`.
+
+mod message;
+
+use std::sync::Arc;
+
+use platform_control::{
+    Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, parse_mode,
+};
+use platform_proto::plugin::v1::{self as proto, plugins_server::Plugins};
+use tonic::{Code, Request, Response, Status};
+
+use super::{admitted, page::Page};
+use crate::fault::Fault;
+
+/// Control of components and slots.
+#[derive(Debug, Clone)]
+pub(crate) struct PluginsService(pub(crate) Arc<Control>);
+
+#[tonic::async_trait]
+impl Plugins for PluginsService {
+    async fn install(&self, request: Request<proto::InstallRequest>) -> Result<Response<proto::InstallResponse>, Status> {
+        let by = caller(&request)?;
+        let proto::InstallRequest { component, name, version, dry_run } = request.into_inner();
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let install = Install { name: text(name), version: text(version), dry_run, by };
+        let installed = self.0.install(component, install).await.map_err(status)?;
+        let bound = Vec::new();
+        let plugin = Some(message::plugin(&installed.plugin, bound));
+        let (warnings, existed) = (installed.warnings, installed.existed);
+        Ok(Response::new(proto::InstallResponse { plugin, warnings, existed }))
+    }
+
+    async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
+        let proto::ListRequest { limit, page_token } = admit(request)?;
+        let page = self.0.plugins(&page(limit, page_token)?).map_err(status)?;
+        let plugins = page.items.into_iter().map(message::view).collect();
+        Ok(Response::new(proto::ListResponse { plugins, next_page_token: page.next }))
+    }
+
+    async fn inspect(&self, request: Request<proto::InspectRequest>) -> Result<Response<proto::Plugin>, Status> {
+        let plugin = admit(request)?.plugin;
+        let view = self.0.plugin(&reference(&plugin)?).map_err(status)?;
+        Ok(Response::new(message::view(view)))
+    }
+
+    async fn grant(&self, request: Request<proto::GrantRequest>) -> Result<Response<proto::Plugin>, Status> {
+        let by = caller(&request)?;
+        let proto::GrantRequest { plugin, grants, revoke, requested } = request.into_inner();
+        let parse = |texts: Vec<String>| {
+            let grants = texts.iter().map(|text| text.parse().map_err(|error| status(Error::Grant(error))));
+            grants.collect::<Result<Vec<_>, _>>()
+        };
+        let change = GrantChange { exactly: None, requested, give: parse(grants)?, take: parse(revoke)?, by };
+        let view = self.0.grant(reference(&plugin)?, change).await.map_err(status)?;
+        Ok(Response::new(message::view(view)))
+    }
+
+    async fn uninstall(
+        &self,
+        request: Request<proto::UninstallRequest>,
+    ) -> Result<Response<proto::UninstallResponse>, Status> {
+        let by = caller(&request)?;
+        let reference = reference(&request.into_inner().plugin)?;
+        let digests = self.0.uninstall(reference, by).await.map_err(status)?;
+        let digests = digests.iter().map(ToString::to_string).collect();
+        Ok(Response::new(proto::UninstallResponse { digests }))
+    }
+
+    async fn bind(&self, request: Request<proto::BindRequest>) -> Result<Response<proto::Slot>, Status> {
+        let by = caller(&request)?;
+        let proto::BindRequest { slot, chain, failure_mode, dry_run, if_generation, comment } = request.into_inner();
+        let failure_mode = if failure_mode.is_empty() { "closed" } else { &failure_mode };
+        let failure = failure_mode.parse().map_err(|error| status(Error::FailureMode(error)))?;
+        let chain = chain.into_iter().map(link).collect::<Result<_, _>>()?;
+        let bind = Bind { chain, failure, dry_run, if_generation, comment, by };
+        let view = self.0.bind(slot_name(&slot)?, bind).await.map_err(status)?;
+        Ok(Response::new(message::slot(view)))
+    }
+
+    async fn unbind(&self, request: Request<proto::UnbindRequest>) -> Result<Response<proto::UnbindResponse>, Status> {
+        let by = caller(&request)?;
+        let slot = slot_name(&request.into_inner().slot)?;
+        let generation = self.0.unbind(slot, by).await.map_err(status)?;
+        Ok(Response::new(proto::UnbindResponse { generation }))
+    }
+
+    async fn rollback(&self, request: Request<proto::RollbackRequest>) -> Result<Response<proto::Slot>, Status> {
+        let by = caller(&request)?;
+        let proto::RollbackRequest { slot, generation } = request.into_inner();
+        let view = self.0.rollback(slot_name(&slot)?, generation, by).await.map_err(status)?;
+        Ok(Response::new(message::slot(view)))
+    }
+
+    async fn drain(&self, request: Request<proto::DrainRequest>) -> Result<Response<proto::Slot>, Status> {
+        let patience = admitted(&request)?.call.remaining();
+        let view = self.0.drain(&slot_name(&request.into_inner().slot)?, patience).await.map_err(status)?;
+        Ok(Response::new(message::slot(view)))
+    }
+
+    async fn list_slots(
+        &self,
+        request: Request<proto::ListSlotsRequest>,
+    ) -> Result<Response<proto::ListSlotsResponse>, Status> {
+        let proto::ListSlotsRequest { limit, page_token } = admit(request)?;
+        let page = self.0.slots(&page(limit, page_token)?);
+        let slots = page.items.into_iter().map(message::slot).collect();
+        Ok(Response::new(proto::ListSlotsResponse { slots, next_page_token: page.next }))
+    }
+
+    async fn get_slot(&self, request: Request<proto::GetSlotRequest>) -> Result<Response<proto::Slot>, Status> {
+        let slot = slot_name(&admit(request)?.slot)?;
+        Ok(Response::new(message::slot(self.0.slot(&slot).map_err(status)?)))
+    }
+
+    async fn history(&self, request: Request<proto::HistoryRequest>) -> Result<Response<proto::HistoryResponse>, Status> {
+        let proto::HistoryRequest { slot, limit, page_token } = admit(request)?;
+        let page = self.0.history(&slot_name(&slot)?, &page(limit, page_token)?).await.map_err(status)?;
+        let bindings = page.items.iter().map(message::binding).collect();
+        Ok(Response::new(proto::HistoryResponse { bindings, next_page_token: page.next }))
+    }
+
+    async fn audit(&self, request: Request<proto::AuditRequest>) -> Result<Response<proto::AuditResponse>, Status> {
+        let proto::AuditRequest { limit, page_token, subject } = admit(request)?;
+        let page = self.0.audit(&subject, &page(limit, page_token)?).await.map_err(status)?;
+        let records = page.items.into_iter().map(message::audit).collect();
+        Ok(Response::new(proto::AuditResponse { records, next_page_token: page.next }))
+    }
+}
+
+/// The message of an admitted request.
+fn admit<T>(request: Request<T>) -> Result<T, Status> {
+    admitted(&request)?;
+    Ok(request.into_inner())
+}
+
+/// Subject of the one who asks, for the audit trail.
+fn caller<T>(request: &Request<T>) -> Result<String, Status> {
+    let caller = admitted(request)?.call.caller.as_ref();
+    Ok(caller.map(|caller| caller.subject.clone()).unwrap_or_default())
+}
+
+fn page(limit: u32, token: String) -> Result<PageRequest, Status> {
+    Page::parse(limit, "")?;
+    Ok(PageRequest { limit, token })
+}
+
+fn reference(text: &str) -> Result<Reference, Status> {
+    text.parse().map_err(|error| status(Error::Reference(error)))
+}
+
+fn slot_name(text: &str) -> Result<platform_dataplane::SlotName, Status> {
+    text.parse().map_err(|error| status(Error::SlotName(error)))
+}
+
+fn link(link: proto::Link) -> Result<LinkRequest, Status> {
+    let limits = link.limits.unwrap_or_default();
+    let small = |name: &str, number: Option<u64>| {
+        let message = |number| Status::from(Fault::invalid("LIMIT_INVALID", format!("`{name}` of {number} is too large")));
+        number.map(|number| u32::try_from(number).map_err(|_| message(number))).transpose()
+    };
+    Ok(LinkRequest {
+        plugin: reference(&link.plugin)?,
+        settings: link.settings.map(message::json_object).unwrap_or_default(),
+        mode: parse_mode(&link.mode).map_err(status)?,
+        limits: LimitChanges {
+            memory_kib: small("memory_bytes", limits.memory_bytes.map(|bytes| bytes.div_ceil(1024)))?,
+            deadline_ms: small("deadline_ms", limits.deadline_ms)?,
+            concurrency: limits.concurrency,
+            queue: limits.queue,
+            calls_per_instance: small("calls_per_instance", limits.calls_per_instance)?,
+            ..LimitChanges::default()
+        },
+    })
+}
+
+/// What a refused change is to callers.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors, which are given by value")]
+fn status(error: Error) -> Status {
+    let code = match error.kind() {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::DataLoss => Code::DataLoss,
+        Kind::Internal => Code::Internal,
+    };
+    Fault::new(code, error.reason(), error.to_string()).into()
+}

@@ -1,0 +1,186 @@
+//! What control knows, as messages.
+
+use std::sync::Arc;
+
+use platform_control::{AuditRecord, BindingRecord, Link, PluginRecord, PluginView, SlotView};
+use platform_dataplane::{BUCKETS_US, Counts, EntryStatus};
+use platform_proto::plugin::v1 as proto;
+use platform_runtime::Mode;
+use prost_types::{Struct, Value, value::Kind};
+use serde_json::Map;
+
+use crate::grpc::{object, timestamp};
+
+/// An installed component and where it is bound.
+pub(super) fn view(view: PluginView) -> proto::Plugin {
+    plugin(&view.plugin, view.bound.iter().map(ToString::to_string).collect())
+}
+
+/// An installed component.
+pub(super) fn plugin(record: &Arc<PluginRecord>, bound: Vec<String>) -> proto::Plugin {
+    proto::Plugin {
+        name: record.name.to_string(),
+        version: record.version.clone(),
+        digest: record.digest.to_string(),
+        description: record.description.clone(),
+        license: record.license.clone(),
+        source: record.source.clone(),
+        slot: record.slot.to_string(),
+        mode: record.mode.map(mode).unwrap_or_default(),
+        imports: record.imports.clone(),
+        exports: record.exports.clone(),
+        requested_grants: record.requested.iter().map(ToString::to_string).collect(),
+        grants: record.grants.iter().map(ToString::to_string).collect(),
+        settings_schema: record.settings_schema.as_ref().and_then(serde_json::Value::as_object).map(object),
+        size: record.size,
+        install_time: Some(timestamp(record.installed_ms)),
+        bound,
+    }
+}
+
+/// A slot, what it holds and how it does.
+pub(super) fn slot(view: SlotView) -> proto::Slot {
+    let status = view.status.as_ref();
+    let entries = status.map(|status| status.entries.as_slice()).unwrap_or_default();
+    let draining = status.filter(|status| status.draining).map(|status| status.kept.clone()).unwrap_or_default();
+    proto::Slot {
+        name: view.name.to_string(),
+        binding: Some(binding(&view.binding)),
+        ready: view.ready,
+        problem: view.problem,
+        figures: entries.iter().map(figures).collect(),
+        draining,
+    }
+}
+
+/// What a slot holds or held.
+pub(super) fn binding(record: &BindingRecord) -> proto::Binding {
+    proto::Binding {
+        generation: record.generation,
+        chain: record.chain.iter().map(link).collect(),
+        failure_mode: record.failure.to_string(),
+        bind_time: Some(timestamp(record.bound_ms)),
+        bound_by: record.bound_by.clone(),
+        comment: record.comment.clone(),
+    }
+}
+
+/// A record of the audit trail.
+pub(super) fn audit(record: AuditRecord) -> proto::AuditRecord {
+    let event = record.event;
+    proto::AuditRecord {
+        sequence: record.sequence,
+        time: Some(timestamp(record.time_ns / 1_000_000)),
+        caller: event.caller,
+        action: event.action,
+        subject: event.subject,
+        done: event.done,
+        detail: event.detail,
+    }
+}
+
+/// A message as a JSON object.
+pub(super) fn json_object(message: Struct) -> Map<String, serde_json::Value> {
+    message.fields.into_iter().map(|(name, value)| (name, json(value))).collect()
+}
+
+fn json(value: Value) -> serde_json::Value {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(bool)) => bool.into(),
+        Some(Kind::NumberValue(number)) => number_json(number),
+        Some(Kind::StringValue(text)) => text.into(),
+        Some(Kind::ListValue(list)) => list.values.into_iter().map(json).collect(),
+        Some(Kind::StructValue(object)) => json_object(object).into(),
+    }
+}
+
+/// A number that is whole stays whole: a schema that asks for an integer has to find one.
+fn number_json(number: f64) -> serde_json::Value {
+    /// Beyond it a double does not tell neighbouring integers apart.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+        return (number as i64).into();
+    }
+    number.into()
+}
+
+fn link(link: &Link) -> proto::Link {
+    let limits = &link.limits;
+    proto::Link {
+        plugin: link.label(),
+        digest: link.digest.to_string(),
+        settings: Some(object(&link.settings)),
+        mode: mode(link.mode),
+        limits: Some(proto::Limits {
+            memory_bytes: Some(u64::from(limits.memory_kib) << 10),
+            deadline_ms: Some(limits.deadline_ms.into()),
+            concurrency: Some(limits.concurrency),
+            queue: Some(limits.queue),
+            calls_per_instance: Some(limits.calls_per_instance.into()),
+        }),
+        grants: link.grants.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn mode(mode: Mode) -> String {
+    match mode {
+        Mode::Fresh => "fresh",
+        Mode::Reused => "reused",
+        Mode::Single => "single",
+    }
+    .to_owned()
+}
+
+fn figures(entry: &EntryStatus) -> proto::PluginFigures {
+    let counts = &entry.counts;
+    let faults = |kinds: &[&str]| kinds.iter().filter_map(|kind| counts.faults.get(kind)).sum();
+    proto::PluginFigures {
+        plugin: format!("{}@{}", entry.name, entry.version),
+        calls: counts.calls,
+        traps: faults(&["trap", "limit", "stack", "instantiate"]),
+        timeouts: faults(&["deadline", "waited"]),
+        rejections: faults(&["busy", "resting", "moved"]),
+        p50_ns: quantile_ns(counts, 50),
+        p99_ns: quantile_ns(counts, 99),
+        instances: 0,
+        memory_bytes: entry.memory_bytes as u64,
+    }
+}
+
+/// Upper bound of the bucket in which a percentile falls, in nanoseconds; 0 without calls.
+fn quantile_ns(counts: &Counts, percent: u64) -> u64 {
+    let rank = (counts.calls * percent).div_ceil(100);
+    let mut seen = 0;
+    for (count, bound_us) in counts.buckets.iter().zip(BUCKETS_US.iter().copied().chain([u64::MAX / 1000])) {
+        seen += count;
+        if seen >= rank && rank > 0 {
+            return bound_us * 1000;
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_come_back_whole() {
+        let json = serde_json::json!({"a": 1, "b": 1.5, "c": [null, true, "x"], "d": {"e": -7}, "f": 1e300});
+        let object_in = json.as_object().unwrap();
+        let out = json_object(object(object_in));
+        assert_eq!(&out, object_in);
+        assert!(out["a"].is_i64() && out["d"]["e"].is_i64());
+    }
+
+    #[test]
+    fn percentiles_are_bounds_of_their_bucket() {
+        let mut counts = Counts { calls: 100, buckets: vec![0; BUCKETS_US.len() + 1], ..Counts::default() };
+        counts.buckets[2] = 98;
+        counts.buckets[6] = 2;
+        assert_eq!((quantile_ns(&counts, 50), quantile_ns(&counts, 99)), (5_000, 100_000));
+        assert_eq!(quantile_ns(&Counts::default(), 99), 0);
+    }
+}
