@@ -1,0 +1,189 @@
+//! `platform plugin bind`: makes components serve a slot.
+//!
+//! Owns how a chain with its settings and limits is written on the command line; what is allowed is the daemon's to say.
+//! Invariant: nothing is granted and nothing bound unless every argument was read.
+
+use std::time::Duration;
+
+use clap::Args;
+use platform_proto::plugin::v1::{BindRequest, GrantRequest, Limits, Link, Slot};
+use prost_types::Struct;
+
+use super::{
+    Context,
+    client::{COMPILE_TIMEOUT, TIMEOUT},
+    document,
+    failure::{Exit, Failure},
+    quantity::{bytes, milliseconds, positive_duration},
+};
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Bind {
+    /// The slot, such as `auth.policy` or `kv.store/tenant-a`.
+    slot: String,
+    /// The components as `NAME`, `NAME@VERSION` or digest: one, or several in order for `auth.policy`.
+    #[arg(value_name = "PLUGIN", required = true)]
+    plugins: Vec<String>,
+    /// Settings of a component, a JSON object or the name of a JSON or TOML file; repeated in the order of the components.
+    #[arg(long, value_name = "JSON|FILE")]
+    settings: Vec<String>,
+    /// Instance mode instead of the manifest's: `fresh`, `reused` or `single`.
+    #[arg(long, value_parser = ["fresh", "reused", "single"])]
+    mode: Option<String>,
+    /// What answers when a component can't: `closed`, `open`, `last-good` or `fallback:NAME`.
+    #[arg(long, value_name = "MODE", value_parser = failure_mode, default_value = "closed")]
+    failure: String,
+    /// Grants to give the components first, such as `storage`; `requested` for all that their manifests ask for.
+    #[arg(long = "grant", value_name = "GRANT")]
+    grants: Vec<String>,
+    /// Most linear memory of an instance, such as `16MiB`.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Longest time of a call, such as `50ms`.
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    deadline: Option<Duration>,
+    /// Most calls at the same time.
+    #[arg(long, value_name = "CALLS")]
+    concurrency: Option<u32>,
+    /// Most calls that wait for their turn.
+    #[arg(long, value_name = "CALLS")]
+    queue: Option<u32>,
+    /// Most calls that one instance serves before it is replaced.
+    #[arg(long, value_name = "CALLS")]
+    calls_per_instance: Option<u64>,
+    /// Binds only when the slot is at this generation; 0: when it is empty.
+    #[arg(long, value_name = "GENERATION")]
+    if_generation: Option<u64>,
+    /// Why, for the audit trail.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    comment: String,
+    /// Goes through everything but the change itself, and keeps nothing.
+    #[arg(long, conflicts_with = "grants")]
+    dry_run: bool,
+}
+
+impl Bind {
+    /// Grants, then binds; what the slot holds then.
+    pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let dry_run = self.dry_run;
+        let grants = self.grants.clone();
+        let plugins = self.plugins.clone();
+        let request = self.into_message()?;
+        let client = context.connect().await?;
+        for plugin in plugins.into_iter().filter(|_| !grants.is_empty()) {
+            let message = grant(plugin, grants.clone(), Vec::new());
+            client.call(client.plugins().grant(client.request(TIMEOUT, message))).await?;
+        }
+        let progress = context.output.progress(format!("binding `{}`", request.slot));
+        let bound = client.call_within(COMPILE_TIMEOUT, client.plugins().bind(client.request(COMPILE_TIMEOUT, request))).await;
+        drop(progress);
+        let slot = bound?;
+        context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, dry_run))?;
+        Ok(Exit::Done)
+    }
+
+    fn into_message(self) -> Result<BindRequest, Failure> {
+        if self.settings.len() > self.plugins.len() {
+            let message = format!("{} settings for {} components; give each component at most one", self.settings.len(), self.plugins.len());
+            return Err(Failure::usage(message));
+        }
+        if self.settings.len() > 1 && self.settings.len() < self.plugins.len() {
+            return Err(Failure::usage("some components have settings and some have none; write `{}` for those without"));
+        }
+        if self.settings.len() == 1 && self.plugins.len() > 1 {
+            return Err(Failure::usage("one `--settings` for several components; repeat it for each in order, `{}` for those without"));
+        }
+        let settings: Result<Vec<Struct>, Failure> = self.settings.iter().map(|text| document::read(text)).collect();
+        let mut settings = settings?.into_iter();
+        let limits = Limits {
+            memory_bytes: self.memory,
+            deadline_ms: self.deadline.map(milliseconds),
+            concurrency: self.concurrency,
+            queue: self.queue,
+            calls_per_instance: self.calls_per_instance,
+        };
+        let limits = (limits != Limits::default()).then_some(limits);
+        let mode = self.mode.unwrap_or_default();
+        let link = |plugin| Link { plugin, settings: settings.next(), mode: mode.clone(), limits, ..Link::default() };
+        Ok(BindRequest {
+            slot: self.slot,
+            chain: self.plugins.into_iter().map(link).collect(),
+            failure_mode: self.failure,
+            dry_run: self.dry_run,
+            if_generation: self.if_generation,
+            comment: self.comment,
+        })
+    }
+}
+
+/// A request for grants; the word `requested` stands for all that the manifest asks for.
+pub(crate) fn grant(plugin: String, mut grants: Vec<String>, revoke: Vec<String>) -> GrantRequest {
+    let before = grants.len();
+    grants.retain(|grant| grant != "requested");
+    GrantRequest { plugin, requested: grants.len() < before, grants, revoke }
+}
+
+/// What a slot holds, in a sentence.
+pub(crate) fn sentence(slot: &Slot, dry_run: bool) -> String {
+    let binding = slot.binding.clone().unwrap_or_default();
+    let chain: Vec<&str> = binding.chain.iter().map(|link| link.plugin.as_str()).collect();
+    if dry_run {
+        return format!("`{}` would serve `{}`; nothing was changed", chain.join("`, `"), slot.name);
+    }
+    format!("`{}` is at generation {}: `{}`", slot.name, binding.generation, chain.join("`, `"))
+}
+
+fn failure_mode(text: &str) -> Result<String, String> {
+    match text {
+        "closed" | "open" | "last-good" => Ok(text.to_owned()),
+        _ if text.strip_prefix("fallback:").is_some_and(|name| !name.is_empty()) => Ok(text.to_owned()),
+        _ => Err("write `closed`, `open`, `last-good` or `fallback:NAME`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        bind: Bind,
+    }
+
+    fn message(words: &[&str]) -> Result<BindRequest, String> {
+        let line = Line::try_parse_from([&["bind"], words].concat()).map_err(|error| error.to_string())?;
+        line.bind.into_message().map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn settings_go_to_components_in_order() {
+        let request = message(&["auth.policy", "a", "b@1.0.0", "--settings", r#"{"x":1}"#, "--settings", "{}"]).unwrap();
+        assert_eq!(request.failure_mode, "closed");
+        let members: Vec<_> = request.chain.iter().map(|link| link.settings.as_ref().unwrap().fields.len()).collect();
+        assert_eq!(members, [1, 0]);
+        assert!(message(&["auth.policy", "a", "b", "--settings", "{}"]).unwrap_err().contains("repeat it"));
+        assert!(message(&["auth.policy", "a", "--settings", "{}", "--settings", "{}"]).unwrap_err().contains("at most one"));
+    }
+
+    #[test]
+    fn limits_and_modes_are_read() {
+        let request = message(&["kv.store", "kv", "--memory", "1MiB", "--deadline", "50ms", "--failure", "fallback:spare"]).unwrap();
+        assert_eq!(request.failure_mode, "fallback:spare");
+        let limits = request.chain[0].limits.unwrap();
+        assert_eq!((limits.memory_bytes, limits.deadline_ms, limits.queue), (Some(1 << 20), Some(50), None));
+        assert!(message(&["kv.store", "kv", "--failure", "fallback:"]).is_err());
+        assert!(message(&["kv.store", "kv", "--mode", "fast"]).is_err());
+        assert!(message(&["kv.store"]).is_err());
+    }
+
+    #[test]
+    fn requested_is_a_word_of_its_own() {
+        let request = grant("a".into(), vec!["requested".into(), "storage".into()], Vec::new());
+        assert!(request.requested);
+        assert_eq!(request.grants, ["storage"]);
+    }
+}

@@ -1,0 +1,309 @@
+//! `platform plugin`: what is installed, what it may reach, and what serves in which slot.
+//!
+//! Knows the commands' arguments and how components and slots look; every rule is the daemon's.
+
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use platform_proto::plugin::v1::{
+    AuditRequest, AuditResponse, DrainRequest, GetSlotRequest, HistoryRequest, HistoryResponse, InspectRequest, InstallRequest,
+    ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, RollbackRequest, UnbindRequest, UninstallRequest,
+};
+
+use super::{
+    Context,
+    bind::{self, Bind},
+    client::{self, COMPILE_TIMEOUT, TIMEOUT},
+    failure::{Exit, Failure},
+    pages,
+    quantity::human_bytes,
+};
+
+/// Largest component that the platform takes.
+const COMPONENT_BYTES: u64 = 64 << 20;
+
+/// What can be done with components and slots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Verifies, compiles and stores a component.
+    #[command(after_help = "Examples:\n  platform plugin install my-policy.wasm\n  \
+        platform plugin install build/out.wasm --name my-policy --version 1.2.0 --dry-run")]
+    Install(Install),
+    /// Gives and takes grants; slots that the component serves change at once.
+    #[command(after_help = "Examples:\n  platform plugin grant kv-storage requested\n  \
+        platform plugin grant kv-redis network:127.0.0.1:6379 --revoke storage")]
+    Grant(Grant),
+    /// Makes components serve a slot, without losing a call.
+    #[command(after_help = "Examples:\n  platform plugin bind auth.policy my-policy@1.2.0 --settings rules.toml\n  \
+        platform plugin bind auth.policy first second --settings '{}' --settings second.json\n  \
+        platform plugin bind kv.store kv-memory --failure closed --deadline 50ms")]
+    Bind(Box<Bind>),
+    /// Empties a slot; calls in flight finish.
+    #[command(after_help = "Example:\n  platform plugin unbind auth.policy/payments")]
+    Unbind(OfSlot),
+    /// Returns a slot to the generation before, or to a certain one.
+    #[command(after_help = "Example:\n  platform plugin rollback auth.policy --to 3")]
+    Rollback(Rollback),
+    /// Waits until no call runs on an older generation of a slot.
+    #[command(after_help = "Example:\n  platform plugin drain kv.store --timeout 10s")]
+    Drain(OfSlot),
+    /// Lists installed components.
+    #[command(after_help = "Example:\n  platform plugin list")]
+    List(Limit),
+    /// Shows everything that is known of one component; exits with 1 when it is not installed.
+    #[command(after_help = "Example:\n  platform plugin inspect kv-storage")]
+    Inspect(OfPlugin),
+    /// Lists slots and what serves in them, or shows one.
+    #[command(after_help = "Examples:\n  platform plugin slots\n  platform plugin slots auth.policy --output json")]
+    Slots(Slots),
+    /// Lists the generations of a slot, newest first.
+    #[command(after_help = "Example:\n  platform plugin history auth.policy --limit 5")]
+    History(History),
+    /// Lists changes that were made or refused, newest first.
+    #[command(after_help = "Example:\n  platform plugin audit --about auth.policy --limit 20")]
+    Audit(Audit),
+    /// Removes a component that no slot uses or can roll back to.
+    #[command(after_help = "Example:\n  platform plugin uninstall my-policy@1.1.0")]
+    Uninstall(OfPlugin),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// The component; `-` is standard input.
+    file: PathBuf,
+    /// Name, instead of the manifest's.
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Version, instead of the manifest's.
+    #[arg(long, default_value = "")]
+    version: String,
+    /// Verifies and tells, and keeps nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Grant {
+    #[command(flatten)]
+    which: OfPlugin,
+    /// Grants to give: `storage`, `kv`, `discovery`, `wasi` or `network:HOST:PORT`; `requested` for all that the manifest asks for.
+    #[arg(value_name = "GRANT", required_unless_present = "revoke")]
+    grants: Vec<String>,
+    /// A grant to take; may be repeated.
+    #[arg(long, value_name = "GRANT")]
+    revoke: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OfPlugin {
+    /// The component as `NAME`, `NAME@VERSION` or digest.
+    plugin: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OfSlot {
+    /// The slot, such as `auth.policy`.
+    slot: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    which: OfSlot,
+    /// The generation to return to; the one before when not given.
+    #[arg(long, value_name = "GENERATION")]
+    to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Limit {
+    /// At most this many; all when not given.
+    #[arg(long)]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Slots {
+    /// Only this slot, with its figures.
+    slot: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    #[command(flatten)]
+    which: OfSlot,
+    #[command(flatten)]
+    most: Limit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Only records about this slot or component.
+    #[arg(long, value_name = "SLOT|PLUGIN", default_value = "")]
+    about: String,
+    /// At most this many.
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+}
+
+/// Runs a command.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Install(arguments) => install(context, arguments).await,
+        Command::Grant(arguments) => grant(context, arguments).await,
+        Command::Bind(arguments) => arguments.run(context).await,
+        Command::Unbind(which) => unbind(context, which).await,
+        Command::Rollback(arguments) => rollback(context, arguments).await,
+        Command::Drain(which) => drain(context, which).await,
+        Command::List(most) => list(context, most).await,
+        Command::Inspect(which) => inspect(context, which).await,
+        Command::Slots(Slots { slot: Some(slot) }) => slot_detail(context, slot).await,
+        Command::Slots(Slots { slot: None }) => slots(context).await,
+        Command::History(arguments) => history(context, arguments).await,
+        Command::Audit(arguments) => audit(context, arguments).await,
+        Command::Uninstall(which) => uninstall(context, which).await,
+    }
+}
+
+async fn install(context: &Context, arguments: Install) -> Result<Exit, Failure> {
+    let component = client::read_input(&arguments.file, COMPONENT_BYTES)?;
+    let file = client::shown(&arguments.file);
+    if component.is_empty() {
+        return Err(Failure::usage(format!("`{}` is empty; give a component", file.display())));
+    }
+    let client = context.connect().await?;
+    let progress = context.output.progress(format!("installing {} ({})", name_of(&file), human_bytes(component.len() as u64)));
+    let dry_run = arguments.dry_run;
+    let message = InstallRequest { component: component.into(), name: arguments.name, version: arguments.version, dry_run };
+    let installed = client.call_within(COMPILE_TIMEOUT, client.plugins().install(client.request(COMPILE_TIMEOUT, message))).await;
+    drop(progress);
+    let installed = installed?;
+    context.output.answer("platform.plugin.v1.InstallResponse", &installed, || show::installed(&installed, dry_run))?;
+    for warning in &installed.warnings {
+        context.output.note(&format!("warning: {warning}"));
+    }
+    Ok(Exit::Done)
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+async fn grant(context: &Context, arguments: Grant) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let message = bind::grant(arguments.which.plugin, arguments.grants, arguments.revoke);
+    let plugin = client.call(client.plugins().grant(client.request(TIMEOUT, message))).await?;
+    context.output.answer("platform.plugin.v1.Plugin", &plugin, || show::granted(&plugin))?;
+    Ok(Exit::Done)
+}
+
+async fn unbind(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let message = UnbindRequest { slot: which.slot.clone() };
+    let gone = client.call(client.plugins().unbind(client.request(TIMEOUT, message))).await?;
+    let human = || format!("`{}` is empty; it was at generation {}", which.slot, gone.generation);
+    context.output.answer("platform.plugin.v1.UnbindResponse", &gone, human)?;
+    Ok(Exit::Done)
+}
+
+async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let message = RollbackRequest { slot: arguments.which.slot, generation: arguments.to };
+    let request = client.request(COMPILE_TIMEOUT, message);
+    let slot = client.call_within(COMPILE_TIMEOUT, client.plugins().rollback(request)).await?;
+    context.output.answer("platform.plugin.v1.Slot", &slot, || bind::sentence(&slot, false))?;
+    Ok(Exit::Done)
+}
+
+async fn drain(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let progress = context.output.progress(format!("draining `{}`", which.slot));
+    let drained = client.call(client.plugins().drain(client.request(TIMEOUT, DrainRequest { slot: which.slot }))).await;
+    drop(progress);
+    let slot = drained?;
+    context.output.answer("platform.plugin.v1.Slot", &slot, || show::drained(&slot))?;
+    Ok(if slot.draining.is_empty() { Exit::Done } else { Exit::No })
+}
+
+async fn list(context: &Context, most: Limit) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let (plugins, next_page_token) = pages::read(most.limit, async |limit, page_token| {
+        let page = client.call(client.plugins().list(client.request(TIMEOUT, ListRequest { limit, page_token }))).await?;
+        Ok((page.plugins, page.next_page_token))
+    })
+    .await?;
+    if plugins.is_empty() {
+        context.output.note("nothing is installed");
+    }
+    let answer = ListResponse { plugins, next_page_token };
+    context.output.answer("platform.plugin.v1.ListResponse", &answer, || show::plugins(context.output, &answer.plugins))?;
+    Ok(Exit::Done)
+}
+
+async fn inspect(context: &Context, which: OfPlugin) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let message = InspectRequest { plugin: which.plugin };
+    let plugin = client.call(client.plugins().inspect(client.request(TIMEOUT, message))).await?;
+    context.output.answer("platform.plugin.v1.Plugin", &plugin, || show::plugin(context.output, &plugin))?;
+    Ok(Exit::Done)
+}
+
+async fn slots(context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let (slots, next_page_token) = pages::read(None, async |limit, page_token| {
+        let request = client.request(TIMEOUT, ListSlotsRequest { limit, page_token });
+        let page = client.call(client.plugins().list_slots(request)).await?;
+        Ok((page.slots, page.next_page_token))
+    })
+    .await?;
+    if slots.is_empty() {
+        context.output.note("nothing is bound");
+    }
+    let answer = ListSlotsResponse { slots, next_page_token };
+    context.output.answer("platform.plugin.v1.ListSlotsResponse", &answer, || show::slots(context.output, &answer.slots))?;
+    Ok(Exit::Done)
+}
+
+async fn slot_detail(context: &Context, slot: String) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let slot = client.call(client.plugins().get_slot(client.request(TIMEOUT, GetSlotRequest { slot }))).await?;
+    context.output.answer("platform.plugin.v1.Slot", &slot, || show::slot(context.output, &slot))?;
+    Ok(Exit::Done)
+}
+
+async fn history(context: &Context, arguments: History) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let (bindings, next_page_token) = pages::read(arguments.most.limit, async |limit, page_token| {
+        let message = HistoryRequest { slot: arguments.which.slot.clone(), limit, page_token };
+        let page = client.call(client.plugins().history(client.request(TIMEOUT, message))).await?;
+        Ok((page.bindings, page.next_page_token))
+    })
+    .await?;
+    let answer = HistoryResponse { bindings, next_page_token };
+    context.output.answer("platform.plugin.v1.HistoryResponse", &answer, || show::history(context.output, &answer.bindings))?;
+    Ok(Exit::Done)
+}
+
+async fn audit(context: &Context, arguments: Audit) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let (records, next_page_token) = pages::read(Some(arguments.limit), async |limit, page_token| {
+        let message = AuditRequest { limit, page_token, subject: arguments.about.clone() };
+        let page = client.call(client.plugins().audit(client.request(TIMEOUT, message))).await?;
+        Ok((page.records, page.next_page_token))
+    })
+    .await?;
+    let answer = AuditResponse { records, next_page_token };
+    context.output.answer("platform.plugin.v1.AuditResponse", &answer, || show::audit(context.output, &answer.records))?;
+    Ok(Exit::Done)
+}
+
+async fn uninstall(context: &Context, which: OfPlugin) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let message = UninstallRequest { plugin: which.plugin.clone() };
+    let gone = client.call(client.plugins().uninstall(client.request(TIMEOUT, message))).await?;
+    let human = || format!("`{}` is gone: {}", which.plugin, gone.digests.join(", "));
+    context.output.answer("platform.plugin.v1.UninstallResponse", &gone, human)?;
+    Ok(Exit::Done)
+}

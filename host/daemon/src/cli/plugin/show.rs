@@ -1,0 +1,240 @@
+//! How components, slots, generations and audit records look to a person.
+//!
+//! Owns columns and wording; must not know how the answers came. Invariant: what stands here is in the answer, nothing is
+//! made up for empty fields.
+
+use platform_proto::plugin::v1::{AuditRecord, Binding, InstallResponse, Link, Plugin, PluginFigures, Slot};
+
+use crate::cli::{
+    document,
+    kv::time,
+    output::{Output, show},
+    quantity::human_bytes,
+};
+
+/// Hexadecimal digits of a digest that tell it apart from others in a table.
+const SHORT_DIGEST: usize = "sha256:".len() + 12;
+
+/// What an installation did.
+pub(super) fn installed(answer: &InstallResponse, dry_run: bool) -> String {
+    let plugin = answer.plugin.clone().unwrap_or_default();
+    let name = format!("`{}@{}`", plugin.name, plugin.version);
+    let size = human_bytes(plugin.size);
+    let mut text = match (dry_run, answer.existed) {
+        (true, _) => format!("{name} would be installed ({size}, {}); nothing was kept", plugin.digest),
+        (_, true) => format!("{name} was installed before ({})", plugin.digest),
+        _ => format!("installed {name} ({size}, {})", plugin.digest),
+    };
+    let missing: Vec<&str> =
+        plugin.requested_grants.iter().filter(|grant| !plugin.grants.contains(grant)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let how = format!("platform plugin grant {}@{} requested", plugin.name, plugin.version);
+        text.push_str(&format!("\nit asks for {}; give it with `{how}`", missing.join(", ")));
+    }
+    text
+}
+
+/// What a component may reach now.
+pub(super) fn granted(plugin: &Plugin) -> String {
+    let grants = if plugin.grants.is_empty() { "nothing".to_owned() } else { plugin.grants.join(", ") };
+    format!("`{}@{}` may reach: {grants}", plugin.name, plugin.version)
+}
+
+/// Components as rows.
+pub(super) fn plugins(output: Output, plugins: &[Plugin]) -> String {
+    let mut table = output.table(&["NAME", "VERSION", "SLOT", "DIGEST", "SIZE", "BOUND"]);
+    for plugin in plugins {
+        let digest: String = plugin.digest.chars().take(SHORT_DIGEST).collect();
+        let size = human_bytes(plugin.size);
+        table.add_row([plugin.name.clone(), plugin.version.clone(), plugin.slot.clone(), digest, size, plugin.bound.join(", ")]);
+    }
+    if plugins.is_empty() { String::new() } else { show(&table) }
+}
+
+/// Everything that is known of a component.
+pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
+    let schema = plugin.settings_schema.clone().map(|schema| {
+        serde_json::to_string_pretty(&document::to_json(schema)).unwrap_or_default()
+    });
+    output.fields(&[
+        ("name", plugin.name.clone()),
+        ("version", plugin.version.clone()),
+        ("digest", plugin.digest.clone()),
+        ("size", human_bytes(plugin.size)),
+        ("installed", time(plugin.install_time)),
+        ("description", plugin.description.clone()),
+        ("license", plugin.license.clone()),
+        ("source", plugin.source.clone()),
+        ("slot", plugin.slot.clone()),
+        ("mode", plugin.mode.clone()),
+        ("bound", plugin.bound.join("\n")),
+        ("grants", plugin.grants.join("\n")),
+        ("asks for", plugin.requested_grants.join("\n")),
+        ("imports", plugin.imports.join("\n")),
+        ("exports", plugin.exports.join("\n")),
+        ("settings", schema.unwrap_or_default()),
+    ])
+}
+
+/// Slots as rows.
+pub(super) fn slots(output: Output, slots: &[Slot]) -> String {
+    let mut table = output.table(&["SLOT", "GENERATION", "READY", "PLUGINS", "FAILURE", "BOUND"]);
+    for slot in slots {
+        let binding = slot.binding.clone().unwrap_or_default();
+        table.add_row([
+            slot.name.as_str().into(),
+            binding.generation.to_string().into(),
+            output.verdict(slot.ready, if slot.ready { "yes" } else { "no" }),
+            chain(&binding.chain).into(),
+            binding.failure_mode.as_str().into(),
+            time(binding.bind_time).into(),
+        ]);
+    }
+    if slots.is_empty() { String::new() } else { show(&table) }
+}
+
+/// One slot with its figures.
+pub(super) fn slot(output: Output, slot: &Slot) -> String {
+    let binding = slot.binding.clone().unwrap_or_default();
+    let draining: Vec<String> = slot.draining.iter().map(ToString::to_string).collect();
+    let mut text = output.fields(&[
+        ("slot", slot.name.clone()),
+        ("ready", if slot.ready { "yes".to_owned() } else { "no".to_owned() }),
+        ("problem", slot.problem.clone()),
+        ("generation", binding.generation.to_string()),
+        ("failure", binding.failure_mode.clone()),
+        ("bound", time(binding.bind_time)),
+        ("by", binding.bound_by.clone()),
+        ("comment", binding.comment.clone()),
+        ("draining", draining.join(", ")),
+    ]);
+    for link in &binding.chain {
+        text.push_str("\n\n");
+        text.push_str(&output.fields(&link_fields(link)));
+    }
+    if !slot.figures.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&figures(output, &slot.figures));
+    }
+    text
+}
+
+fn link_fields(link: &Link) -> [(&'static str, String); 6] {
+    let settings = link.settings.clone().map(|settings| document::to_json(settings).to_string());
+    let limits = link.limits.unwrap_or_default();
+    let limits = [
+        ("memory", limits.memory_bytes.map(human_bytes)),
+        ("deadline", limits.deadline_ms.map(|ms| format!("{ms} ms"))),
+        ("concurrency", limits.concurrency.map(|calls| calls.to_string())),
+        ("queue", limits.queue.map(|calls| calls.to_string())),
+        ("calls per instance", limits.calls_per_instance.map(|calls| calls.to_string())),
+    ];
+    let limits: Vec<String> = limits.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+    [
+        ("plugin", link.plugin.clone()),
+        ("digest", link.digest.clone()),
+        ("mode", link.mode.clone()),
+        ("grants", link.grants.join(", ")),
+        ("limits", limits.join(", ")),
+        ("settings", settings.unwrap_or_default()),
+    ]
+}
+
+fn figures(output: Output, figures: &[PluginFigures]) -> String {
+    let mut table =
+        output.table(&["PLUGIN", "CALLS", "TRAPS", "TIMEOUTS", "REJECTIONS", "P50", "P99", "INSTANCES", "MEMORY"]);
+    for plugin in figures {
+        table.add_row([
+            plugin.plugin.clone(),
+            plugin.calls.to_string(),
+            plugin.traps.to_string(),
+            plugin.timeouts.to_string(),
+            plugin.rejections.to_string(),
+            nanoseconds(plugin.p50_ns),
+            nanoseconds(plugin.p99_ns),
+            plugin.instances.to_string(),
+            human_bytes(plugin.memory_bytes),
+        ]);
+    }
+    show(&table)
+}
+
+/// Generations as rows.
+pub(super) fn history(output: Output, bindings: &[Binding]) -> String {
+    let mut table = output.table(&["GENERATION", "BOUND", "BY", "PLUGINS", "FAILURE", "COMMENT"]);
+    for binding in bindings {
+        table.add_row([
+            binding.generation.to_string(),
+            time(binding.bind_time),
+            binding.bound_by.clone(),
+            chain(&binding.chain),
+            binding.failure_mode.clone(),
+            binding.comment.clone(),
+        ]);
+    }
+    if bindings.is_empty() { String::new() } else { show(&table) }
+}
+
+/// Audit records as rows.
+pub(super) fn audit(output: Output, records: &[AuditRecord]) -> String {
+    let mut table = output.table(&["TIME", "CALLER", "ACTION", "ABOUT", "DONE", "DETAIL"]);
+    for record in records {
+        table.add_row([
+            time(record.time).into(),
+            record.caller.as_str().into(),
+            record.action.as_str().into(),
+            record.subject.as_str().into(),
+            output.verdict(record.done, if record.done { "yes" } else { "no" }),
+            record.detail.as_str().into(),
+        ]);
+    }
+    if records.is_empty() { String::new() } else { show(&table) }
+}
+
+/// Whether older generations still run.
+pub(super) fn drained(slot: &Slot) -> String {
+    if slot.draining.is_empty() {
+        return format!("no call runs on an older generation of `{}`", slot.name);
+    }
+    let busy: Vec<String> = slot.draining.iter().map(ToString::to_string).collect();
+    format!("calls still run on generations {} of `{}`", busy.join(", "), slot.name)
+}
+
+fn chain(links: &[Link]) -> String {
+    let names: Vec<&str> = links.iter().map(|link| link.plugin.as_str()).collect();
+    names.join(", ")
+}
+
+fn nanoseconds(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{}.{} us", ns / 1_000, ns % 1_000 / 100),
+        _ => format!("{}.{} ms", ns / 1_000_000, ns % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_tells_how_to_give_what_is_asked_for() {
+        let plugin = Plugin {
+            name: "kv".into(),
+            version: "1.0.0".into(),
+            requested_grants: vec!["storage".into(), "wasi".into()],
+            grants: vec!["wasi".into()],
+            ..Plugin::default()
+        };
+        let answer = InstallResponse { plugin: Some(plugin), ..InstallResponse::default() };
+        assert!(installed(&answer, false).contains("it asks for storage; give it with `platform plugin grant kv@1.0.0 requested`"));
+        assert!(installed(&answer, true).contains("nothing was kept"));
+    }
+
+    #[test]
+    fn latencies_have_units() {
+        assert_eq!(nanoseconds(999), "999 ns");
+        assert_eq!(nanoseconds(1_250), "1.2 us");
+        assert_eq!(nanoseconds(3_070_000), "3.0 ms");
+    }
+}

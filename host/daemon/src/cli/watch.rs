@@ -1,0 +1,75 @@
+//! Follows a stream of changes across lost connections.
+//!
+//! Owns when to connect again and from which revision; must not know what changes. Invariant: a change is shown once, and
+//! none is left out unless the daemon says that it no longer has it.
+
+use std::time::Duration;
+
+use tokio::signal;
+use tonic::{Response, Status, Streaming};
+
+use super::{
+    Context,
+    client::{Client, TIMEOUT},
+    failure::{Exit, Failure},
+};
+
+/// Wait before the first attempt to connect again; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Shows changes after a revision until the user interrupts.
+///
+/// `open` starts a stream after the revision; `show` prints one event and answers its revision.
+pub(crate) async fn follow<E>(
+    context: &Context, after: Option<u64>, open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
+    show: impl FnMut(E) -> Result<Option<u64>, Failure>,
+) -> Result<Exit, Failure> {
+    tokio::select! {
+        ended = until_refused(context, after, open, show) => ended,
+        interrupted = signal::ctrl_c() => Ok(interrupted.map(|()| Exit::Done)?),
+    }
+}
+
+async fn until_refused<E>(
+    context: &Context, mut after: Option<u64>,
+    open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
+    mut show: impl FnMut(E) -> Result<Option<u64>, Failure>,
+) -> Result<Exit, Failure> {
+    let mut wait = FIRST_WAIT;
+    let mut connected_before = false;
+    loop {
+        let lost = match start(context, &open, after).await {
+            Ok(mut stream) => {
+                connected_before = true;
+                loop {
+                    match stream.message().await {
+                        Ok(Some(event)) => {
+                            after = show(event)?.or(after);
+                            wait = FIRST_WAIT;
+                        }
+                        Ok(None) => break Failure::from(Status::unavailable("the daemon ended the stream")),
+                        Err(status) => break Failure::from(status),
+                    }
+                }
+            }
+            Err(failure) => failure,
+        };
+        if !connected_before || !lost.is_transient() {
+            return Err(lost);
+        }
+        if wait == FIRST_WAIT {
+            context.output.note(&format!("connection lost ({lost}); trying again"));
+        }
+        tokio::time::sleep(wait).await;
+        wait = LONGEST_WAIT.min(wait * 2);
+    }
+}
+
+/// Looks for the daemon anew: one that was started again may listen elsewhere.
+async fn start<E>(
+    context: &Context, open: &impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>, after: Option<u64>,
+) -> Result<Streaming<E>, Failure> {
+    let client = context.connect().await?;
+    client.call_within(TIMEOUT, open(&client, after)).await
+}

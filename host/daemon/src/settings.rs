@@ -1,0 +1,219 @@
+//! [`Settings`]: everything that can be configured, from one TOML file.
+//!
+//! Owns the shape of the file and the rules between its sections; each section's type and defaults belong to the crate
+//! that it configures. Invariant: an unknown key is an error, and every setting has a value that `config show` prints.
+
+mod mistake;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use platform_control::file::{DeclaredBinding, DeclaredPlugin};
+use platform_dataplane::PlaneConfig;
+use platform_runtime::EngineConfig;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::mistake::Mistake;
+
+/// Largest configuration file that is read.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// The configuration file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// The shipped components; beside the binary when not given.
+    pub(crate) plugins_dir: Option<PathBuf>,
+    /// The front doors.
+    pub(crate) server: platform_ingress::Config,
+    /// What is written to the log.
+    pub(crate) log: Log,
+    /// The durable state.
+    pub(crate) storage: Storage,
+    /// How slots change.
+    pub(crate) bindings: PlaneConfig,
+    /// What all components share.
+    pub(crate) engine: EngineConfig,
+    /// How the daemon ends.
+    pub(crate) shutdown: Shutdown,
+    /// Components to be installed.
+    pub(crate) plugin: Vec<DeclaredPlugin>,
+    /// Slots to be bound.
+    pub(crate) binding: Vec<DeclaredBinding>,
+}
+
+/// What is written to the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `text` for people, `json` for collectors.
+    pub(crate) format: LogFormat,
+    /// Which events, as `LEVEL` or `TARGET=LEVEL`, separated by commas.
+    pub(crate) filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object to a line.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// The durable state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Storage {
+    /// Where state is kept.
+    pub(crate) engine: StorageEngine,
+    /// Changes kept per table for watches to resume from, at least.
+    pub(crate) changes_kept: u64,
+    /// Bytes of changes kept per table; older ones are dropped beyond it, whatever their number.
+    pub(crate) changes_bytes: u64,
+    /// Bytes of writes that may wait to be made durable.
+    pub(crate) queue_bytes: usize,
+    /// Bytes of the block cache.
+    pub(crate) cache_bytes: u64,
+    /// Bytes that each keyspace gathers in memory before it writes a table file.
+    pub(crate) memtable_bytes: u64,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StorageEngine {
+    /// In the data directory, fsynced before a write is acknowledged.
+    #[default]
+    Embedded,
+    /// In memory: gone when the daemon ends. For tests.
+    Memory,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        let options = platform_storage::Options::default();
+        Self {
+            engine: StorageEngine::Embedded,
+            changes_kept: options.changes_kept,
+            changes_bytes: options.changes_bytes,
+            queue_bytes: options.queue_bytes,
+            cache_bytes: options.cache_bytes,
+            memtable_bytes: options.memtable_bytes,
+        }
+    }
+}
+
+impl Storage {
+    /// The settings as storage takes them.
+    pub(crate) fn options(&self) -> platform_storage::Options {
+        platform_storage::Options {
+            changes_kept: self.changes_kept,
+            changes_bytes: self.changes_bytes,
+            queue_bytes: self.queue_bytes,
+            cache_bytes: self.cache_bytes,
+            memtable_bytes: self.memtable_bytes,
+            ..platform_storage::Options::default()
+        }
+    }
+}
+
+/// How the daemon ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Shutdown {
+    /// Longest wait for calls in flight, in milliseconds, before the daemon ends all the same.
+    pub(crate) drain_ms_max: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_ms_max: 30_000 }
+    }
+}
+
+impl Settings {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    pub(crate) fn read(file: &Path) -> Result<Self, Mistake> {
+        let unreadable = |error: &io::Error| Mistake::new(file, format!("can't be read: {error}"));
+        let size = fs::metadata(file).map_err(|error| unreadable(&error))?.len();
+        if size > MOST_BYTES {
+            return Err(Mistake::new(file, format!("is {size} bytes, more than the {MOST_BYTES} that are allowed")));
+        }
+        let text = fs::read_to_string(file).map_err(|error| unreadable(&error))?;
+        Self::parse(file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, Mistake> {
+        let mut settings: Self = toml::from_str(text).map_err(|error| Mistake::parsed(file, text, &error))?;
+        settings.resolve(file.parent().unwrap_or(Path::new("")));
+        Ok(settings)
+    }
+
+    /// Makes paths relative to the file's folder, not to wherever the daemon was started.
+    fn resolve(&mut self, folder: &Path) {
+        let identity = &mut self.server.identity;
+        let tokens = identity.tokens.iter_mut().filter_map(|token| token.token_file.as_mut());
+        let keys = identity.jwt.iter_mut().flat_map(|issuer| &mut issuer.keys).filter_map(|key| key.pem_file.as_mut());
+        for path in tokens.chain(keys).chain(self.plugins_dir.as_mut()) {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(Path::new("/etc/platform/platform.toml"), text).map_err(|mistake| mistake.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let settings = serde_json::to_value(parse("").unwrap()).unwrap();
+        assert_eq!(settings, serde_json::to_value(Settings::default()).unwrap());
+        assert_eq!(settings["storage"]["engine"], "embedded");
+    }
+
+    #[test]
+    fn every_section_refuses_what_it_does_not_know() {
+        for section in ["server", "server.limits", "server.deadline", "server.check", "server.identity", "log", "storage", "bindings", "engine", "shutdown"] {
+            let error = parse(&format!("[{section}]\nnonsense = 1\n")).unwrap_err();
+            assert!(error.starts_with("`/etc/platform/platform.toml` line 2 column 1: unknown key `nonsense`"), "{section}: {error}");
+        }
+        for table in ["plugin", "binding", "server.identity.tokens", "server.identity.jwt"] {
+            let error = parse(&format!("[[{table}]]\nnonsense = 1\n")).unwrap_err();
+            assert!(error.contains("unknown key `nonsense`"), "{table}: {error}");
+        }
+        assert!(parse("[sever]\n").unwrap_err().ends_with("did you mean `server`?"));
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let text = "plugins_dir = 'plugins'\n[[server.identity.tokens]]\nsubject = 'a'\ntoken_file = 'a.token'\n";
+        let settings = parse(text).unwrap();
+        assert_eq!(settings.plugins_dir.unwrap(), Path::new("/etc/platform/plugins"));
+        assert_eq!(settings.server.identity.tokens[0].token_file.as_deref().unwrap(), Path::new("/etc/platform/a.token"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "[[server.identity.tokens]]\nsubject = 'a'\ntoken = 'correct horse battery'\n";
+        let shown = serde_json::to_string(&parse(text).unwrap()).unwrap();
+        assert!(!shown.contains("horse"), "{shown}");
+    }
+}
