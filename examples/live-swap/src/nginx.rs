@@ -87,7 +87,7 @@ http {{
         }}
         location = /-/auth {{
             internal;
-            proxy_pass http://platform/forward-auth;
+            proxy_pass http://platform/forward-auth?gateway=nginx;
             proxy_http_version 1.1;
             proxy_pass_request_body off;
             proxy_set_header Connection \"\";

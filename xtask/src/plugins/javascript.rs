@@ -44,7 +44,7 @@ fn compile(workspace: &Workspace, folder: &Path, name: &str) -> Result<Vec<u8>> 
         command.current_dir(folder);
         command
     };
-    process::run(npm().args(["ci", "--no-audit", "--no-fund", "--loglevel", "error"]))?;
+    process::run(npm().args(["install", "--no-audit", "--no-fund", "--loglevel", "error"]))?;
     let file = workspace.target.join("javascript").join(format!("{name}.wasm"));
     std::fs::create_dir_all(workspace.target.join("javascript"))?;
     process::run(npm().args(["run", "--silent", "build", "--"]).arg(&file))?;

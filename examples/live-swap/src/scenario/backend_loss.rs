@@ -8,7 +8,7 @@ use platform_base::clock;
 
 use crate::Plan;
 use crate::checker::pick;
-use crate::daemon::{Clients, Daemon};
+use crate::daemon::{Clients, Daemon, component};
 use crate::scenario::{Service, TTL_MS, picked, tell};
 
 /// How much later than its time to live a registration may go.
@@ -24,7 +24,8 @@ pub async fn run(plan: &Plan) -> Result<()> {
     let mut clients = daemon.clients()?;
     let mut services = Service::start_three(plan, folder.path(), &daemon).await?;
     for policy in ["router-round-robin", "router-least-request", "router-ring-hash"] {
-        clients.bind("router.policy", policy, None).await?;
+        let installed = clients.install(component(policy, 0)?, "0.1.0-loss").await?;
+        clients.bind("router.policy", &installed, None).await?;
         for victim in 0..services.len() {
             let Some(service) = services.get_mut(victim) else { continue };
             if policy != "router-ring-hash" {
