@@ -30,7 +30,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: "127.0.0.1:7070".to_owned(),
+            address: "127.0.0.1:8080".to_owned(),
             metrics_open: false,
             identity: IdentityConfig::default(),
             deadline: DeadlineConfig::default(),

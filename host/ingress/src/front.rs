@@ -23,17 +23,11 @@ use crate::{
     transcode::Transcoder,
 };
 
-/// All front doors. Each connection has its own handle.
-#[derive(Debug, Clone)]
-pub(crate) struct Front {
-    pub(crate) doors: Arc<Doors>,
-    pub(crate) methods: Methods,
-    pub(crate) transcoder: Transcoder,
-}
-
-/// What all connections share.
+/// All front doors.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Front {
+    pub(crate) methods: Arc<Methods>,
+    pub(crate) transcoder: Transcoder,
     pub(crate) plane: Arc<Plane>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) checker: Arc<Checker>,
@@ -45,7 +39,7 @@ pub(crate) struct Doors {
 
 impl Front {
     /// Answers a request of `peer`.
-    pub(crate) async fn answer(mut self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         let kind = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if kind.starts_with(b"application/grpc") {
             return if kind.starts_with(b"application/grpc-web") { no_grpc_web() } else { self.grpc(request).await };
@@ -53,31 +47,29 @@ impl Front {
         let uri = request.uri().clone();
         if let Some(door) = Door::at(uri.path()) {
             // The body, if a gateway sends one, is none of our business.
-            return self.doors.checker.forward(door, &request.into_parts().0).await;
+            return self.checker.forward(door, &request.into_parts().0).await;
         }
         let path = request.uri().path();
         let plain = [Method::GET, Method::HEAD].contains(request.method());
         match path {
             "/livez" if plain => Health::livez(),
-            "/readyz" if plain => self.doors.health.readyz(),
-            "/metrics" if plain => self.doors.metrics(peer, &request),
-            "/openapi.json" if plain => self.doors.openapi(),
+            "/readyz" if plain => self.health.readyz(),
+            "/metrics" if plain => self.metrics(peer, &request),
+            "/openapi.json" if plain => self.openapi(),
             _ => self.transcoder.answer(request).await,
         }
     }
 
-    async fn grpc(&mut self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn grpc(&self, mut request: Request<Incoming>) -> Response<Body> {
         if let Some(demand) = Demand::of(request.uri().path()) {
-            match self.doors.admission.admit(demand, request.headers()) {
+            match self.admission.admit(demand, request.headers()) {
                 Ok(admitted) => drop(request.extensions_mut().insert(admitted)),
                 Err(fault) => return Status::from(fault).into_http(),
             }
         }
         self.methods.call(request).await
     }
-}
 
-impl Doors {
     fn openapi(&self) -> Response<Body> {
         let mut response = Response::new(fault::body(self.openapi.clone()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -40,7 +40,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
-use front::{Doors, Front};
+use front::Front;
 use grpc::{AuthService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared};
 use health::Health;
 use identity::Authenticator;
@@ -124,11 +124,21 @@ impl Config {
         let routes = self.routes(parts, &health, &draining, authenticator)?;
         let ext_authz = AuthorizationServer::new(ExtAuthz::new(Arc::clone(&checker)))
             .max_decoding_message_size(self.limits.request_bytes);
-        let methods = Methods { routes, ext_authz, requests: Arc::clone(&requests) };
-        let transcoder = Transcoder::new(&pool, methods.clone(), Arc::clone(&admission), self.limits.clone())?;
+        let methods = Arc::new(Methods { routes, ext_authz, requests: Arc::clone(&requests) });
+        let transcoder = Transcoder::new(&pool, Arc::clone(&methods), Arc::clone(&admission), self.limits.clone())?;
         let openapi = openapi::document(&pool, transcoder.table(), &version).into();
-        let doors = Doors { plane, admission, checker, health, requests, openapi, metrics_open: self.metrics_open };
-        let front = Front { doors: Arc::new(doors), methods, transcoder };
+        let front = Front {
+            methods,
+            transcoder,
+            plane,
+            admission,
+            checker,
+            health,
+            requests,
+            openapi,
+            metrics_open: self.metrics_open,
+        };
+        let front = Arc::new(front);
         let (listener, address) = server::listen(&self.address).await?;
         Ok(Ingress { listener, address, front, limits: self.limits.clone(), draining })
     }

@@ -28,7 +28,7 @@ pub(crate) struct Methods {
 
 impl Methods {
     /// Answers a gRPC request.
-    pub(crate) async fn call<B>(&mut self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
@@ -36,9 +36,9 @@ impl Methods {
         let started = clock::now();
         let uri = request.uri().clone();
         let answer: Result<Response<Body>, Infallible> = if uri.path() == EXT_AUTHZ {
-            self.ext_authz.call(request).await
+            self.ext_authz.clone().call(request).await
         } else {
-            self.routes.call(request).await
+            self.routes.clone().call(request).await
         };
         let response = answer.unwrap_or_else(|never| match never {});
         let code = match response.headers().contains_key(Status::GRPC_STATUS) {

@@ -37,7 +37,7 @@ const WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
 pub struct Ingress {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    pub(crate) front: Front,
+    pub(crate) front: Arc<Front>,
     pub(crate) limits: Limits,
     pub(crate) draining: CancellationToken,
 }
@@ -81,11 +81,11 @@ impl Ingress {
                     continue;
                 }
             };
-            let (builder, watcher, front, cut) = (Arc::clone(&builder), graceful.watcher(), self.front.clone(), cut.clone());
+            let (builder, watcher, front, cut) = (Arc::clone(&builder), graceful.watcher(), Arc::clone(&self.front), cut.clone());
             tasks.spawn("connection", async move {
                 let open = Open::new(&front);
                 let service = service_fn(|request| {
-                    let front = front.clone();
+                    let front = Arc::clone(&front);
                     async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
                 });
                 let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
@@ -96,10 +96,10 @@ impl Ingress {
         }
         drop(self.listener);
         self.draining.cancel();
-        let left = graceful.count();
         let drained = tokio::time::timeout(drain, graceful.shutdown()).await.is_ok();
+        let open = self.front.requests.connections.load(Ordering::Relaxed);
         cut.cancel();
-        if drained { 0 } else { left.min(usize::try_from(self.front.doors.requests.connections.load(Ordering::Relaxed)).unwrap_or(left)) }
+        if drained { 0 } else { usize::try_from(open).unwrap_or(usize::MAX) }
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -142,7 +142,7 @@ struct Open(Arc<crate::metrics::Requests>);
 
 impl Open {
     fn new(front: &Front) -> Self {
-        let requests = Arc::clone(&front.doors.requests);
+        let requests = Arc::clone(&front.requests);
         requests.connections.fetch_add(1, Ordering::Relaxed);
         Self(requests)
     }

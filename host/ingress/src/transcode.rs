@@ -29,15 +29,10 @@ pub(crate) use table::{Binding, Operation, RequestBody, Table, TableError};
 const INSTALL: &str = "/platform.plugin.v1.Plugins/Install";
 
 /// Answers HTTP/JSON requests.
-#[derive(Debug, Clone)]
-pub(crate) struct Transcoder {
-    shared: Arc<Shared>,
-    methods: Methods,
-}
-
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Transcoder {
     table: Table,
+    methods: Arc<Methods>,
     admission: Arc<Admission>,
     limits: Limits,
 }
@@ -46,21 +41,20 @@ impl Transcoder {
     /// Answers for every method in `pool` that has a mapping, through `methods`.
     pub(crate) fn new(
         pool: &DescriptorPool,
-        methods: Methods,
+        methods: Arc<Methods>,
         admission: Arc<Admission>,
         limits: Limits,
     ) -> Result<Self, TableError> {
-        let table = Table::new(pool)?;
-        Ok(Self { shared: Arc::new(Shared { table, admission, limits }), methods })
+        Ok(Self { table: Table::new(pool)?, methods, admission, limits })
     }
 
     /// Every mapping, for the OpenAPI document.
     pub(crate) fn table(&self) -> &Table {
-        &self.shared.table
+        &self.table
     }
 
     /// Answers a request; a fault becomes a problem.
-    pub(crate) async fn answer<B>(&mut self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -68,21 +62,20 @@ impl Transcoder {
         self.call(request).await.unwrap_or_else(|fault| fault.response())
     }
 
-    async fn call<B>(&mut self, request: Request<B>) -> Result<Response<Body>, Fault>
+    async fn call<B>(&self, request: Request<B>) -> Result<Response<Body>, Fault>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let shared = Arc::clone(&self.shared);
         let (mut parts, body) = request.into_parts();
-        let (operation, captures) = shared.find(&parts)?;
+        let (operation, captures) = self.find(&parts)?;
         let rpc = &operation.rpc;
         // Before the body is read: who may not call does not get to send 64 MiB either.
         if let Some(demand) = Demand::of(&rpc.path) {
-            let admitted = shared.admission.admit(demand, &parts.headers)?;
+            let admitted = self.admission.admit(demand, &parts.headers)?;
             parts.extensions.insert(admitted);
         }
-        let body = shared.read(&rpc.path, body).await?;
+        let body = self.read(&rpc.path, body).await?;
         let binding = request::choose(operation, &parts.headers, !body.is_empty())?;
         let query = parts.uri.query().unwrap_or_default();
         let message = request::build(operation, binding, captures, query, &parts.headers, &body)?;
@@ -95,7 +88,7 @@ impl Transcoder {
     }
 
     /// Calls the method in this process, the way the network would.
-    async fn dispatch(&mut self, parts: &mut Parts, path: &str, frame: Bytes) -> Response<Body> {
+    async fn dispatch(&self, parts: &mut Parts, path: &str, frame: Bytes) -> Response<Body> {
         let mut request = Request::new(fault::body(frame));
         *request.method_mut() = Method::POST;
         let Ok(uri) = path.parse() else { return Status::internal("the method has no path").into_http() };
@@ -110,9 +103,7 @@ impl Transcoder {
         *request.extensions_mut() = std::mem::take(&mut parts.extensions);
         self.methods.call(request).await
     }
-}
 
-impl Shared {
     fn find(&self, parts: &Parts) -> Result<(&Operation, Vec<String>), Fault> {
         let path = parts.uri.path();
         match self.table.find(&parts.method, path) {

@@ -38,10 +38,18 @@ impl ExtAuthz {
 #[derive(Debug, Default)]
 struct EnvoyFacts {
     http: HttpRequest,
-    /// Path as policies judge it, where it differs from what Envoy sent.
-    path: String,
+    /// How much of what Envoy sent as path is path.
+    path_bytes: usize,
+    /// Path as policies judge it, where that differs.
+    normal: Option<String>,
     source_address: Option<String>,
     extensions: HashMap<String, String>,
+}
+
+impl EnvoyFacts {
+    fn path(&self) -> &str {
+        self.normal.as_deref().or_else(|| self.http.path.get(..self.path_bytes)).unwrap_or_default()
+    }
 }
 
 impl Facts for EnvoyFacts {
@@ -51,17 +59,17 @@ impl Facts for EnvoyFacts {
     }
 
     fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
-        let told = |text: &'_ str| (!text.is_empty()).then(|| Cow::Owned(text.to_owned()));
-        match name {
-            "gateway" => Some(Cow::Borrowed("envoy")),
-            "method" => told(&self.http.method),
-            "path" => told(&self.path),
-            "query" => self.http.path.split_once('?').and_then(|(_, query)| told(query)),
-            "host" => told(&self.http.host),
-            "scheme" => told(&self.http.scheme),
-            "source-address" => self.source_address.as_deref().map(Cow::Borrowed),
-            name => self.extensions.get(name).map(|value| Cow::Borrowed(value.as_str())),
-        }
+        let text = match name {
+            "gateway" => "envoy",
+            "method" => &self.http.method,
+            "path" => self.path(),
+            "query" => self.http.path.split_once('?')?.1,
+            "host" => &self.http.host,
+            "scheme" => &self.http.scheme,
+            "source-address" => self.source_address.as_deref()?,
+            name => return self.extensions.get(name).map(|value| Cow::Borrowed(value.as_str())),
+        };
+        (!text.is_empty()).then_some(Cow::Borrowed(text))
     }
 }
 
@@ -82,8 +90,9 @@ impl ExtAuthz {
             return (self.checker.refuse(400, "Envoy described no HTTP request".to_owned()), None);
         };
         let path = http.path.split(['?', '#']).next().unwrap_or_default();
-        let path = match target(path) {
-            Ok(path) => path.into_owned(),
+        let (path_bytes, normal) = match target(path) {
+            Ok(Cow::Borrowed(path)) => (path.len(), None),
+            Ok(Cow::Owned(normal)) => (0, Some(normal)),
             Err(problem) => return (self.checker.refuse(400, format!("the path is refused: {problem}")), None),
         };
         let address = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
@@ -91,7 +100,8 @@ impl ExtAuthz {
             Address::SocketAddress(socket) => Some(socket.address),
             _ => None,
         });
-        let facts = Arc::new(EnvoyFacts { http, path, source_address, extensions: attributes.context_extensions });
+        let extensions = attributes.context_extensions;
+        let facts = Arc::new(EnvoyFacts { http, path_bytes, normal, source_address, extensions });
         let authorization = match facts.http.headers.get("authorization") {
             None => Presented::None,
             // Envoy joins repeated headers by commas.
@@ -101,7 +111,7 @@ impl ExtAuthz {
             policy: facts.extensions.get(POLICY).map(String::as_str).filter(|policy| !policy.is_empty()),
             authorization,
             action: &facts.http.method,
-            target: &facts.path,
+            target: facts.path(),
             traceparent: facts.http.headers.get("traceparent").map(String::as_str),
             facts: Arc::clone(&facts) as Arc<dyn Facts>,
         };

@@ -1,6 +1,6 @@
 //! A platform with its front doors open on a free port, and plain clients for it.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use platform_control::{Control, ControlParts};
 use platform_dataplane::{Plane, PlaneConfig, PlaneParts};
 use platform_ingress::{About, Access, Config, Parts, StaticToken};
 use platform_runtime::{Artifacts, Engine, EngineConfig};
-use platform_storage::{Memory, Storage};
+use platform_storage::{Memory, Options, Storage};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -50,7 +50,7 @@ impl Server {
         let tasks = TaskGroup::new();
         let engine = Engine::new(&EngineConfig::default()).unwrap();
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap();
-        let storage: Arc<dyn Storage> = Arc::new(Memory::default());
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let plane = Plane::new(PlaneParts {
             engine: engine.clone(),
             artifacts: artifacts.clone(),
@@ -84,8 +84,8 @@ impl Server {
         let bytes = platform_testkit::component("plugins", component);
         let body = self.http("POST", "/v1/plugins", &[("content-type", "application/wasm")], &bytes, ADMIN).await;
         assert_eq!(body.status, 200, "{}", body.text());
-        let body = self.json("POST", &format!("/v1/plugins/{component}:grant"), &serde_json::json!({"requested": true}));
-        let body = body.await;
+        let requested = serde_json::json!({"requested": true});
+        let body = self.json("POST", &format!("/v1/plugins/{component}:grant"), &requested).await;
         assert_eq!(body.status, 200, "{}", body.text());
         let chain = serde_json::json!({"chain": [{"plugin": component, "settings": settings}]});
         let body = self.json("PUT", &format!("/v1/slots/{slot}"), &chain).await;
