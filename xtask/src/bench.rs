@@ -1,8 +1,9 @@
 //! Runs the benchmarks, which print their figures as ratios.
 //!
-//! Built in release, with the guests that they load.
+//! Built in release, with the guests that they load and the daemon, which some of them start.
 
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -13,9 +14,13 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(workspace: &Workspace, report: &Report, arguments: &[OsString]) -> Result<()> {
     plugins::build(workspace, report, Choice::default())?;
-    process::run(
-        process::cargo(&workspace.root)
-            .args(["run", "--release", "--package", "platform-benches", "--"])
-            .args(arguments),
-    )
+    report.step("build the benchmarks and the daemon", || {
+        let packages = ["--package", "platform-benches", "--package", "platform-daemon"];
+        let release = |task: &str| {
+        let mut cargo = process::cargo(&workspace.root);
+        cargo.args([task, "--release", "--package", "platform-daemon", "--package", "platform-benches"]);
+        cargo
+    };
+    process::run(&mut release("build"))?;
+    process::run(release("run").args(["--bin", "platform-benches", "--"]).args(arguments))
 }

@@ -38,9 +38,10 @@ pub(crate) fn all(workspace: &Workspace, report: &Report, arguments: &[OsString]
         }
         report.note(format!("tests against real servers will be skipped: {error:#}"));
     }
-    // The same selection as the tests', so that nothing is compiled twice.
+    // Selected as the runner selects, so that features agree and nothing is compiled twice. Tests start binaries of other
+    // packages, which the runner would not build.
     report.step("build the binaries", || {
-        process::run(process::cargo(&workspace.root).args(["build", "--workspace", "--bins"]))
+        process::run(process::cargo(&workspace.root).args(["build", "--workspace", "--bins", "--tests", "--examples"]))
     })?;
     let tested = report.step("run tests", || tests(workspace, report, arguments));
     // A narrowed run is somebody looking at one test; the doctests are none of it.
