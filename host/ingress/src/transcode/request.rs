@@ -379,7 +379,7 @@ mod tests {
             ("/v1/router/shop:select?labels=a", "INVALID_PARAMETER"),
             ("/v1/router/shop:select?zone[a]=a", "INVALID_PARAMETER"),
             ("/v1/router/shop:select?labels[a]=1&labels[a]=2", "DUPLICATE_FIELD"),
-            (&format!("/v1/kv?{}", "limit&".repeat(300)), "INVALID_PARAMETER"),
+            (&format!("/v1/kv?{}", "limit&".repeat(300)), "TOO_MANY_PARAMETERS"),
         ] {
             let error = get(uri).unwrap_err();
             assert!(error.starts_with(reason), "{uri}: {error}");
