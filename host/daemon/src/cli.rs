@@ -10,12 +10,14 @@ mod config;
 mod discovery;
 mod document;
 mod failure;
+mod input;
 mod kv;
 mod output;
 mod pages;
 mod plugin;
 mod quantity;
 mod router;
+mod target;
 mod watch;
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
@@ -78,6 +80,12 @@ pub(crate) struct Global {
 enum Command {
     /// Runs the daemon until it is told to stop.
     Server(server::Arguments),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
     /// Installs components, binds them to slots, and tells what serves where.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -97,7 +105,9 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     /// Prints a script that completes commands in a shell.
-    #[command(after_help = "Example:\n  platform completion bash > ~/.local/share/bash-completion/completions/platform")]
+    #[command(
+        after_help = "Example:\n  platform completion bash > ~/.local/share/bash-completion/completions/platform"
+    )]
     Completion {
         /// The shell.
         shell: Shell,
@@ -131,7 +141,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let global = arguments.global;
     let command = match arguments.command {
         Command::Server(own) => return server::run(&global, &own),
-        command => command,
+        Command::Client(command) => command,
     };
     let context = Context { output: Output::new(global.output), global };
     match client_command(&context, command) {
@@ -145,18 +155,17 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn client_command(context: &Context, command: Command) -> Result<Exit, Failure> {
+fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Plugin(command) => Box::pin(plugin::run(context, command)).await,
-            Command::Kv(command) => Box::pin(kv::run(context, command)).await,
-            Command::Discovery(command) => Box::pin(discovery::run(context, command)).await,
-            Command::Router(command) => Box::pin(router::run(context, command)).await,
-            Command::Auth(command) => Box::pin(auth::run(context, command)).await,
-            Command::Config(command) => Box::pin(config::run(context, command)).await,
-            Command::Completion { shell } => complete(shell),
-            Command::Server(_) => Ok(Exit::Error),
+            ClientCommand::Plugin(command) => Box::pin(plugin::run(context, command)).await,
+            ClientCommand::Kv(command) => Box::pin(kv::run(context, command)).await,
+            ClientCommand::Discovery(command) => Box::pin(discovery::run(context, command)).await,
+            ClientCommand::Router(command) => Box::pin(router::run(context, command)).await,
+            ClientCommand::Auth(command) => Box::pin(auth::run(context, command)).await,
+            ClientCommand::Config(command) => Box::pin(config::run(context, command)).await,
+            ClientCommand::Completion { shell } => complete(shell),
         }
     })
 }

@@ -4,12 +4,14 @@
 //! the crates below. Invariant: no user input ends in a panic or a stack trace.
 //!
 //! In reading order: `cli` (what may be written), `settings` (what may be configured), `server` (configure, assemble, wait
-//! for a signal, drain), `place` (where files lie).
+//! for a signal, drain), `place` (where files lie),
+//! `words` (what the system says).
 
 mod cli;
 mod place;
 mod server;
 mod settings;
+mod words;
 
 use std::process::ExitCode;
 

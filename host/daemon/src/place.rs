@@ -2,10 +2,7 @@
 //!
 //! Knows no content of these files. Invariant: the daemon and the client commands look in the same places.
 
-use std::{
-    env,
-    path::PathBuf,
-};
+use std::{env, path::PathBuf};
 
 /// File in the data directory with the address that the daemon listens on.
 pub(crate) const ADDRESS: &str = "address";
@@ -32,4 +29,3 @@ pub(crate) fn default_plugins_dir() -> Option<PathBuf> {
     let places = [folder.join("../share/platform/plugins"), folder.join("plugins")];
     places.into_iter().find(|place| place.is_dir()).map(|place| place.canonicalize().unwrap_or(place))
 }
-

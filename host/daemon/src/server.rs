@@ -33,10 +33,12 @@ const LEFTOVERS: Duration = Duration::from_millis(500);
 
 /// Arguments of the command.
 #[derive(Debug, Clone, Default, Args)]
-#[command(after_help = "Examples:\n  platform server\n  platform server --data-dir /var/lib/platform --server-address 127.0.0.1:8080\n\n\
+#[command(
+    after_help = "Examples:\n  platform server\n  platform server --data-dir /var/lib/platform --server-address 127.0.0.1:8080\n\n\
     Exit codes:\n  0    stopped in order\n  1    something that has to be there is not\n  2    the command line or the configuration is \
     wrong\n  3    the address can't be listened on\n  4    the data directory can't be used\n  130  a second signal came while calls \
-    were still finishing")]
+    were still finishing"
+)]
 pub(crate) struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, env = "PLATFORM_SERVER_ADDRESS", value_name = "HOST:PORT")]
@@ -72,7 +74,8 @@ fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode, StartError>
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| StartError::Other(format!("the system gives no threads: {error}")))?;
     let ended = runtime.block_on(async {
-        let mut signals = Signals::take().map_err(|error| StartError::Other(format!("the system gives no signals: {error}")))?;
+        let mut signals =
+            Signals::take().map_err(|error| StartError::Other(format!("the system gives no signals: {error}")))?;
         let daemon = tokio::select! {
             daemon = Box::pin(Daemon::assemble(&configuration)) => daemon?,
             () = signals.stop() => return Ok(ExitCode::SUCCESS),
@@ -95,11 +98,15 @@ async fn until_stopped(daemon: &Daemon, configuration: &Configuration, signals: 
     let mut reload = Reload::new(configuration);
     loop {
         tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::Stop => return,
-                Asked::Reload => reload.apply(daemon).await,
+            asked = signals.next() => if asked == Asked::Stop {
+                return;
             },
-            () = reload.changed() => reload.apply(daemon).await,
+            () = reload.changed() => {}
+        }
+        // A SIGHUP that comes meanwhile is not lost: what it is about is a changed file, which shows in the next look.
+        tokio::select! {
+            () = reload.apply(daemon) => {}
+            () = signals.stop() => return,
         }
     }
 }

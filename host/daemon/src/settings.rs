@@ -16,6 +16,7 @@ use platform_runtime::EngineConfig;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::mistake::Mistake;
+use crate::words;
 
 /// Largest configuration file that is read.
 const MOST_BYTES: u64 = 4 << 20;
@@ -148,7 +149,7 @@ impl Settings {
     /// # Errors
     /// What is wrong, with its place.
     pub(crate) fn read(file: &Path) -> Result<Self, Mistake> {
-        let unreadable = |error: &io::Error| Mistake::new(file, format!("can't be read: {error}"));
+        let unreadable = |error: &io::Error| Mistake::new(file, format!("can't be read: {}", words::of(error)));
         let size = fs::metadata(file).map_err(|error| unreadable(&error))?.len();
         if size > MOST_BYTES {
             return Err(Mistake::new(file, format!("is {size} bytes, more than the {MOST_BYTES} that are allowed")));
@@ -191,9 +192,23 @@ mod tests {
 
     #[test]
     fn every_section_refuses_what_it_does_not_know() {
-        for section in ["server", "server.limits", "server.deadline", "server.check", "server.identity", "log", "storage", "bindings", "engine", "shutdown"] {
+        for section in [
+            "server",
+            "server.limits",
+            "server.deadline",
+            "server.check",
+            "server.identity",
+            "log",
+            "storage",
+            "bindings",
+            "engine",
+            "shutdown",
+        ] {
             let error = parse(&format!("[{section}]\nnonsense = 1\n")).unwrap_err();
-            assert!(error.starts_with("`/etc/platform/platform.toml` line 2 column 1: unknown key `nonsense`"), "{section}: {error}");
+            assert!(
+                error.starts_with("`/etc/platform/platform.toml` line 2 column 1: unknown key `nonsense`"),
+                "{section}: {error}"
+            );
         }
         for table in ["plugin", "binding", "server.identity.tokens", "server.identity.jwt"] {
             let error = parse(&format!("[[{table}]]\nnonsense = 1\n")).unwrap_err();
@@ -207,7 +222,10 @@ mod tests {
         let text = "plugins_dir = 'plugins'\n[[server.identity.tokens]]\nsubject = 'a'\ntoken_file = 'a.token'\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.plugins_dir.unwrap(), Path::new("/etc/platform/plugins"));
-        assert_eq!(settings.server.identity.tokens[0].token_file.as_deref().unwrap(), Path::new("/etc/platform/a.token"));
+        assert_eq!(
+            settings.server.identity.tokens[0].token_file.as_deref().unwrap(),
+            Path::new("/etc/platform/a.token")
+        );
     }
 
     #[test]

@@ -10,18 +10,21 @@ use platform_proto::auth::v1::{CheckRequest, CheckResponse, Decision, Header};
 
 use super::{
     Context,
-    client::{TIMEOUT, read_token},
+    client::TIMEOUT,
     failure::{Exit, Failure},
     output::{Output, show},
     quantity::pair,
+    target::read_token,
 };
 
 /// What can be asked of the policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Asks the chain of policies; exits with 0 for allow, 1 for deny, 2 for an error.
-    #[command(after_help = "Examples:\n  platform auth check GET /orders/7\n  platform auth check GET /orders/7 --for alice.token\n  \
-        platform auth check POST /orders --anonymous --header x-request-id=1")]
+    #[command(
+        after_help = "Examples:\n  platform auth check GET /orders/7\n  platform auth check GET /orders/7 --for alice.token\n  \
+        platform auth check POST /orders --anonymous --header x-request-id=1"
+    )]
     Check(Check),
 }
 

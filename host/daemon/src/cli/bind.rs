@@ -76,7 +76,8 @@ impl Bind {
             client.call(client.plugins().grant(client.request(TIMEOUT, message))).await?;
         }
         let progress = context.output.progress(format!("binding `{}`", request.slot));
-        let bound = client.call_within(COMPILE_TIMEOUT, client.plugins().bind(client.request(COMPILE_TIMEOUT, request))).await;
+        let bound =
+            client.call_within(COMPILE_TIMEOUT, client.plugins().bind(client.request(COMPILE_TIMEOUT, request))).await;
         drop(progress);
         let slot = bound?;
         context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, dry_run))?;
@@ -85,14 +86,22 @@ impl Bind {
 
     fn into_message(self) -> Result<BindRequest, Failure> {
         if self.settings.len() > self.plugins.len() {
-            let message = format!("{} settings for {} components; give each component at most one", self.settings.len(), self.plugins.len());
+            let message = format!(
+                "{} settings for {} components; give each component at most one",
+                self.settings.len(),
+                self.plugins.len()
+            );
             return Err(Failure::usage(message));
         }
         if self.settings.len() > 1 && self.settings.len() < self.plugins.len() {
-            return Err(Failure::usage("some components have settings and some have none; write `{}` for those without"));
+            return Err(Failure::usage(
+                "some components have settings and some have none; write `{}` for those without",
+            ));
         }
         if self.settings.len() == 1 && self.plugins.len() > 1 {
-            return Err(Failure::usage("one `--settings` for several components; repeat it for each in order, `{}` for those without"));
+            return Err(Failure::usage(
+                "one `--settings` for several components; repeat it for each in order, `{}` for those without",
+            ));
         }
         let settings: Result<Vec<Struct>, Failure> = self.settings.iter().map(|text| document::read(text)).collect();
         let mut settings = settings?.into_iter();
@@ -161,17 +170,22 @@ mod tests {
 
     #[test]
     fn settings_go_to_components_in_order() {
-        let request = message(&["auth.policy", "a", "b@1.0.0", "--settings", r#"{"x":1}"#, "--settings", "{}"]).unwrap();
+        let request =
+            message(&["auth.policy", "a", "b@1.0.0", "--settings", r#"{"x":1}"#, "--settings", "{}"]).unwrap();
         assert_eq!(request.failure_mode, "closed");
         let members: Vec<_> = request.chain.iter().map(|link| link.settings.as_ref().unwrap().fields.len()).collect();
         assert_eq!(members, [1, 0]);
         assert!(message(&["auth.policy", "a", "b", "--settings", "{}"]).unwrap_err().contains("repeat it"));
-        assert!(message(&["auth.policy", "a", "--settings", "{}", "--settings", "{}"]).unwrap_err().contains("at most one"));
+        assert!(
+            message(&["auth.policy", "a", "--settings", "{}", "--settings", "{}"]).unwrap_err().contains("at most one")
+        );
     }
 
     #[test]
     fn limits_and_modes_are_read() {
-        let request = message(&["kv.store", "kv", "--memory", "1MiB", "--deadline", "50ms", "--failure", "fallback:spare"]).unwrap();
+        let request =
+            message(&["kv.store", "kv", "--memory", "1MiB", "--deadline", "50ms", "--failure", "fallback:spare"])
+                .unwrap();
         assert_eq!(request.failure_mode, "fallback:spare");
         let limits = request.chain[0].limits.unwrap();
         assert_eq!((limits.memory_bytes, limits.deadline_ms, limits.queue), (Some(1 << 20), Some(50), None));

@@ -59,10 +59,16 @@ async fn show(context: &Context) -> Result<Exit, Failure> {
 /// TOML has no null: what is not set is left out.
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(members) => {
-            Value::Object(members.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, without_nulls(value))).collect())
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, without_nulls(value)))
+                .collect(),
+        ),
+        Value::Array(values) => {
+            Value::Array(values.into_iter().filter(|value| !value.is_null()).map(without_nulls).collect())
         }
-        Value::Array(values) => Value::Array(values.into_iter().filter(|value| !value.is_null()).map(without_nulls).collect()),
         other => other,
     }
 }

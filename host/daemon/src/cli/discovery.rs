@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
 use platform_proto::discovery::v1::{
-    DeregisterRequest, Endpoint, GetRequest, GetResponse, HeartbeatRequest, ListRequest, ListResponse, Node, RegisterRequest,
-    Registration, WatchEvent, WatchRequest, watch_event::Event,
+    DeregisterRequest, Endpoint, GetRequest, GetResponse, HeartbeatRequest, ListRequest, ListResponse, Node,
+    RegisterRequest, Registration, WatchEvent, WatchRequest, watch_event::Event,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Context,
@@ -29,8 +29,10 @@ const USUAL_TTL: Duration = Duration::from_secs(30);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Registers a node of a service.
-    #[command(after_help = "Examples:\n  platform discovery register orders node-1 10.0.0.7:8080 --service-version 1.4.0 --ttl 10s\n  \
-        platform discovery register orders node-1 10.0.0.7:8080 --keep")]
+    #[command(
+        after_help = "Examples:\n  platform discovery register orders node-1 10.0.0.7:8080 --service-version 1.4.0 --ttl 10s\n  \
+        platform discovery register orders node-1 10.0.0.7:8080 --keep"
+    )]
     Register(Register),
     /// Keeps a registration for another time to live; exits with 1 when it has gone.
     #[command(after_help = "Example:\n  platform discovery heartbeat orders node-1 --ttl 10s")]
@@ -141,14 +143,37 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
 }
 
 async fn register(context: &Context, arguments: Register) -> Result<Exit, Failure> {
-    let keep = arguments.keep;
+    // Taken over before the node is registered, so that from then on no signal ends this without deregistering.
+    let ends = if arguments.keep { Some(Ends::take()?) } else { None };
     let message = arguments.into_message();
     let client = context.connect().await?;
     let request = client.request(TIMEOUT, message.clone());
     let registered = client.call(client.discovery().register(request)).await?;
     let human = || format!("registered at revision {}", registered.revision);
     context.output.answer("platform.discovery.v1.RegisterResponse", &registered, human)?;
-    if keep { keep_alive(context, client, message).await } else { Ok(Exit::Done) }
+    match ends {
+        Some(ends) => keep_alive(context, client, message, ends).await,
+        None => Ok(Exit::Done),
+    }
+}
+
+/// The signals that end a kept registration.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ends {
+    fn take() -> Result<Self, Failure> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 impl Register {
@@ -173,15 +198,15 @@ impl Register {
 }
 
 /// Registers again and again, a third of the time to live apart, so that one lost attempt does no harm.
-async fn keep_alive(context: &Context, mut client: Client, message: RegisterRequest) -> Result<Exit, Failure> {
+async fn keep_alive(
+    context: &Context, mut client: Client, message: RegisterRequest, mut ends: Ends,
+) -> Result<Exit, Failure> {
     let ttl = if message.ttl_ms == 0 { USUAL_TTL } else { Duration::from_millis(message.ttl_ms) };
-    let mut terminated = signal(SignalKind::terminate())?;
     let mut ticks = tokio::time::interval(ttl / 3);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = tokio::signal::ctrl_c() => break,
-            _ = terminated.recv() => break,
+            () = ends.next() => break,
         }
         if let Err(failure) = beat(&client, &message).await {
             if !failure.is_transient() {
@@ -245,7 +270,14 @@ async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
         for registration in &answer.registrations {
             let node = registration.node.clone().unwrap_or_default();
             let weight = node.weight.unwrap_or(100).to_string();
-            table.add_row([node.id, node.address, registration.version.clone(), node.zone, weight, labels(&node.metadata)]);
+            table.add_row([
+                node.id,
+                node.address,
+                registration.version.clone(),
+                node.zone,
+                weight,
+                labels(&node.metadata),
+            ]);
         }
         if answer.registrations.is_empty() { String::new() } else { show(&table) }
     })?;
@@ -259,7 +291,8 @@ async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
 async fn list(context: &Context, arguments: List) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let (services, next_page_token) = pages::read(arguments.limit, async |limit, page_token| {
-        let page = client.call(client.discovery().list(client.request(TIMEOUT, ListRequest { limit, page_token }))).await?;
+        let page =
+            client.call(client.discovery().list(client.request(TIMEOUT, ListRequest { limit, page_token }))).await?;
         Ok((page.services, page.next_page_token))
     })
     .await?;
@@ -286,8 +319,12 @@ async fn follow(context: &Context, arguments: Watch) -> Result<Exit, Failure> {
     watch::follow(context, arguments.after, open, |event: WatchEvent| {
         let Some(change) = &event.event else { return Ok(None) };
         let (revision, line) = match change {
-            Event::Registered(registered) => (registered.revision, registered_line(registered.revision, registered.registration.as_ref())),
-            Event::Removed(gone) => (gone.revision, format!("{}  removed     {}  {}", gone.revision, gone.service, gone.node_id)),
+            Event::Registered(registered) => {
+                (registered.revision, registered_line(registered.revision, registered.registration.as_ref()))
+            }
+            Event::Removed(gone) => {
+                (gone.revision, format!("{}  removed     {}  {}", gone.revision, gone.service, gone.node_id))
+            }
             Event::Progress(progress) => (progress.revision, format!("{}  progress", progress.revision)),
         };
         if arguments.progress || !matches!(change, Event::Progress(_)) {

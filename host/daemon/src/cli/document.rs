@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use prost_types::{ListValue, Struct, Value as Proto, value::Kind};
 use serde_json::{Map, Number, Value};
 
-use super::{client, failure::Failure};
+use super::{failure::Failure, input};
 
 /// Largest settings that are read.
 const MOST_BYTES: u64 = 4 << 20;
@@ -21,12 +21,13 @@ pub(crate) fn read(text: &str) -> Result<Struct, Failure> {
         return parse_json(text, "the settings");
     }
     let file = Path::new(text);
-    let shown = client::shown(file);
+    let shown = input::shown(file);
     let place = format!("`{}`", shown.display());
-    let bytes = client::read_input(file, MOST_BYTES)?;
+    let bytes = input::read(file, MOST_BYTES)?;
     let content = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{place} is no UTF-8 text")))?;
     if file.extension().is_some_and(|extension| extension == "toml") {
-        let value: Value = toml::from_str(&content).map_err(|error| Failure::usage(format!("{place} is no TOML: {}", error.message())))?;
+        let value: Value = toml::from_str(&content)
+            .map_err(|error| Failure::usage(format!("{place} is no TOML: {}", error.message())))?;
         return object(value, &place);
     }
     parse_json(&content, &place)
@@ -45,7 +46,8 @@ fn object(value: Value, place: &str) -> Result<Struct, Failure> {
 }
 
 fn to_struct(members: Map<String, Value>) -> Result<Struct, Failure> {
-    let fields: Result<BTreeMap<_, _>, Failure> = members.into_iter().map(|(name, value)| Ok((name, to_proto(value)?))).collect();
+    let fields: Result<BTreeMap<_, _>, Failure> =
+        members.into_iter().map(|(name, value)| Ok((name, to_proto(value)?))).collect();
     Ok(Struct { fields: fields? })
 }
 
@@ -68,7 +70,9 @@ fn exact(number: &Number) -> Result<f64, Failure> {
     let size = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64()).unwrap_or(0);
     match number.as_f64() {
         Some(value) if size <= MOST_EXACT => Ok(value),
-        _ => Err(Failure::usage(format!("the number `{number}` can't be carried exactly; write it as text: `\"{number}\"`"))),
+        _ => Err(Failure::usage(format!(
+            "the number `{number}` can't be carried exactly; write it as text: `\"{number}\"`"
+        ))),
     }
 }
 
@@ -81,7 +85,9 @@ fn json(value: Proto) -> Value {
     match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(value)) => Value::Bool(value),
-        Some(Kind::NumberValue(number)) => whole(number).or_else(|| Number::from_f64(number)).map_or(Value::Null, Value::Number),
+        Some(Kind::NumberValue(number)) => {
+            whole(number).or_else(|| Number::from_f64(number)).map_or(Value::Null, Value::Number)
+        }
         Some(Kind::StringValue(text)) => Value::String(text),
         Some(Kind::ListValue(list)) => Value::Array(list.values.into_iter().map(json).collect()),
         Some(Kind::StructValue(object)) => to_json(object),
@@ -112,7 +118,8 @@ mod tests {
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-                proptest::collection::btree_map(".*", inner, 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+                proptest::collection::btree_map(".*", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
             ]
         })
     }

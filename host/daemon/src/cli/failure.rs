@@ -66,7 +66,11 @@ impl Failure {
             None => self.exit == Exit::Unavailable,
             Some(code) => matches!(
                 code,
-                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::ResourceExhausted
+                Code::Unavailable
+                    | Code::Unknown
+                    | Code::Cancelled
+                    | Code::Internal
+                    | Code::ResourceExhausted
                     | Code::DeadlineExceeded
             ),
         }

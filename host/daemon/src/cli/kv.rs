@@ -12,15 +12,16 @@ use std::{
 use bytes::Bytes;
 use clap::{ArgGroup, Args, Subcommand};
 use platform_proto::kv::v1::{
-    DeleteRequest, Entry, GetRequest, IncrementRequest, ListRequest, ListResponse, PutRequest, WatchEvent, WatchRequest,
-    delete_request, put_request, watch_event::Event,
+    DeleteRequest, Entry, GetRequest, IncrementRequest, ListRequest, ListResponse, PutRequest, WatchEvent,
+    WatchRequest, delete_request, put_request, watch_event::Event,
 };
 use prost_types::Timestamp;
 
 use super::{
     Context,
-    client::{self, TIMEOUT},
+    client::{Client, TIMEOUT},
     failure::{Exit, Failure},
+    input,
     output::{preview, show},
     pages,
     quantity::{milliseconds, positive_duration},
@@ -38,8 +39,10 @@ pub(crate) enum Command {
     Get(Get),
     /// Writes one key; exits with 1 when a condition does not hold.
     #[command(override_usage = "platform kv put [OPTIONS] <KEY> <VALUE|-|--file FILE>")]
-    #[command(after_help = "Examples:\n  platform kv put greeting hello --ttl 5m\n  platform kv put logo --file logo.png\n  \
-        platform kv put leader node-1 --if-absent --ttl 10s")]
+    #[command(
+        after_help = "Examples:\n  platform kv put greeting hello --ttl 5m\n  platform kv put logo --file logo.png\n  \
+        platform kv put leader node-1 --if-absent --ttl 10s"
+    )]
     Put(Put),
     /// Deletes one key, or all that start with a prefix; deleting what is absent succeeds.
     #[command(after_help = "Example:\n  platform kv delete greeting --if-revision 7")]
@@ -167,7 +170,7 @@ async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
 async fn put(context: &Context, arguments: Put) -> Result<Exit, Failure> {
     let value = match (&arguments.value, &arguments.file) {
         (Some(text), _) if text != "-" => Bytes::from(text.clone().into_bytes()),
-        (_, file) => client::read_input(file.as_deref().unwrap_or(Path::new("-")), VALUE_BYTES)?.into(),
+        (_, file) => input::read(file.as_deref().unwrap_or(Path::new("-")), VALUE_BYTES)?.into(),
     };
     let condition = match (arguments.if_absent, arguments.if_present, arguments.if_revision) {
         (true, ..) => Some(put_request::Condition::IfAbsent(true)),
@@ -231,7 +234,12 @@ async fn list(context: &Context, arguments: List) -> Result<Exit, Failure> {
     output.answer("platform.kv.v1.ListResponse", &answer, || {
         let mut table = output.table(&["KEY", "REVISION", "EXPIRES", "VALUE"]);
         for entry in &answer.entries {
-            table.add_row([entry.key.clone(), entry.revision.to_string(), time(entry.expire_time), preview(&entry.value)]);
+            table.add_row([
+                entry.key.clone(),
+                entry.revision.to_string(),
+                time(entry.expire_time),
+                preview(&entry.value),
+            ]);
         }
         if answer.entries.is_empty() { String::new() } else { show(&table) }
     })?;
@@ -243,13 +251,15 @@ async fn list(context: &Context, arguments: List) -> Result<Exit, Failure> {
 
 async fn follow(context: &Context, arguments: Watch) -> Result<Exit, Failure> {
     let prefix = arguments.prefix;
-    let open = async |client: &client::Client, after_revision| {
+    let open = async |client: &Client, after_revision| {
         client.kv().watch(WatchRequest { prefix: prefix.clone(), after_revision }).await
     };
     watch::follow(context, arguments.after, open, |event: WatchEvent| {
         let Some(change) = &event.event else { return Ok(None) };
         let (revision, line) = match change {
-            Event::Put(Entry { key, value, revision, .. }) => (*revision, format!("{revision}  put     {key}  {}", preview(value))),
+            Event::Put(Entry { key, value, revision, .. }) => {
+                (*revision, format!("{revision}  put     {key}  {}", preview(value)))
+            }
             Event::Delete(deleted) => (deleted.revision, format!("{}  delete  {}", deleted.revision, deleted.key)),
             Event::Progress(progress) => (progress.revision, format!("{}  progress", progress.revision)),
         };

@@ -6,6 +6,7 @@
 use std::{
     env, fmt,
     io::{self, IsTerminal, Write},
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -16,7 +17,9 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
 use super::failure::{Exit, Failure};
-use crate::cli::client::SLOW;
+
+/// How often an indicator moves.
+const FRAME: Duration = Duration::from_millis(100);
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -51,7 +54,9 @@ impl Output {
     }
 
     /// Prints the message `name` of the API: as it is for scripts, as `human` makes it for people.
-    pub(crate) fn answer(self, name: &str, message: &impl Message, human: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn answer(
+        self, name: &str, message: &impl Message, human: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Table => line(&human()),
             Format::Json | Format::Yaml => self.value(&to_json(name, message)?),
@@ -59,7 +64,9 @@ impl Output {
     }
 
     /// Prints one message of a stream on a line of its own.
-    pub(crate) fn event(self, name: &str, message: &impl Message, human: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn event(
+        self, name: &str, message: &impl Message, human: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Table => line(&human()),
             Format::Json => line(&to_json(name, message)?.to_string()),
@@ -107,7 +114,7 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(SLOW);
+        bar.enable_steady_tick(FRAME);
         Progress(Some(bar))
     }
 
@@ -168,7 +175,8 @@ impl Drop for Progress {
 
 /// The lines of a table without the blanks at their sides.
 pub(crate) fn show(table: &Table) -> String {
-    let lines: Vec<String> = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    let lines: Vec<String> =
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
     lines.join("\n")
 }
 
@@ -190,8 +198,10 @@ pub(crate) fn preview(bytes: &[u8]) -> String {
 /// A message of the API in the JSON form that protobuf defines.
 pub(crate) fn to_json(name: &str, message: &impl Message) -> Result<Value, Failure> {
     let pool = DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).map_err(|error| unprintable(&error))?;
-    let descriptor = pool.get_message_by_name(name).ok_or_else(|| unprintable(&format!("there is no message `{name}`")))?;
-    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| unprintable(&error))?;
+    let descriptor =
+        pool.get_message_by_name(name).ok_or_else(|| unprintable(&format!("there is no message `{name}`")))?;
+    let message =
+        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| unprintable(&error))?;
     // As over HTTP: fields have a value even when it is the default one, so that answers have one shape.
     let options = SerializeOptions::new().skip_default_fields(false);
     message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| unprintable(&error))

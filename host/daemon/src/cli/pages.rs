@@ -18,7 +18,8 @@ pub(crate) async fn read<T>(
     let mut items = Vec::new();
     let mut token = String::new();
     loop {
-        let wanted = limit.map_or(PAGE, |limit| limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX)).min(PAGE));
+        let wanted =
+            limit.map_or(PAGE, |limit| limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX)).min(PAGE));
         if wanted == 0 {
             return Ok((items, token));
         }
@@ -28,7 +29,11 @@ pub(crate) async fn read<T>(
             return Ok((items, next));
         }
         if next == token {
-            return Err(Failure::new(Exit::Error, "ENDLESS_LIST", "the daemon answers with the same page again and again"));
+            return Err(Failure::new(
+                Exit::Error,
+                "ENDLESS_LIST",
+                "the daemon answers with the same page again and again",
+            ));
         }
         token = next;
     }

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use platform_proto::plugin::v1::{
-    AuditRequest, AuditResponse, DrainRequest, GetSlotRequest, HistoryRequest, HistoryResponse, InspectRequest, InstallRequest,
-    ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, RollbackRequest, UnbindRequest, UninstallRequest,
+    AuditRequest, AuditResponse, DrainRequest, GetSlotRequest, HistoryRequest, HistoryResponse, InspectRequest,
+    InstallRequest, ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, RollbackRequest, UnbindRequest,
+    UninstallRequest,
 };
 
 use super::{
     Context,
     bind::{self, Bind},
-    client::{self, COMPILE_TIMEOUT, TIMEOUT},
+    client::{COMPILE_TIMEOUT, TIMEOUT},
     failure::{Exit, Failure},
-    pages,
+    input, pages,
     quantity::human_bytes,
 };
 
@@ -168,16 +169,19 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
 }
 
 async fn install(context: &Context, arguments: Install) -> Result<Exit, Failure> {
-    let component = client::read_input(&arguments.file, COMPONENT_BYTES)?;
-    let file = client::shown(&arguments.file);
+    let component = input::read(&arguments.file, COMPONENT_BYTES)?;
+    let file = input::shown(&arguments.file);
     if component.is_empty() {
         return Err(Failure::usage(format!("`{}` is empty; give a component", file.display())));
     }
     let client = context.connect().await?;
-    let progress = context.output.progress(format!("installing {} ({})", name_of(&file), human_bytes(component.len() as u64)));
+    let progress =
+        context.output.progress(format!("installing {} ({})", name_of(&file), human_bytes(component.len() as u64)));
     let dry_run = arguments.dry_run;
-    let message = InstallRequest { component: component.into(), name: arguments.name, version: arguments.version, dry_run };
-    let installed = client.call_within(COMPILE_TIMEOUT, client.plugins().install(client.request(COMPILE_TIMEOUT, message))).await;
+    let message =
+        InstallRequest { component: component.into(), name: arguments.name, version: arguments.version, dry_run };
+    let installed =
+        client.call_within(COMPILE_TIMEOUT, client.plugins().install(client.request(COMPILE_TIMEOUT, message))).await;
     drop(progress);
     let installed = installed?;
     context.output.answer("platform.plugin.v1.InstallResponse", &installed, || show::installed(&installed, dry_run))?;
@@ -230,7 +234,8 @@ async fn drain(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
 async fn list(context: &Context, most: Limit) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let (plugins, next_page_token) = pages::read(most.limit, async |limit, page_token| {
-        let page = client.call(client.plugins().list(client.request(TIMEOUT, ListRequest { limit, page_token }))).await?;
+        let page =
+            client.call(client.plugins().list(client.request(TIMEOUT, ListRequest { limit, page_token }))).await?;
         Ok((page.plugins, page.next_page_token))
     })
     .await?;
@@ -238,7 +243,9 @@ async fn list(context: &Context, most: Limit) -> Result<Exit, Failure> {
         context.output.note("nothing is installed");
     }
     let answer = ListResponse { plugins, next_page_token };
-    context.output.answer("platform.plugin.v1.ListResponse", &answer, || show::plugins(context.output, &answer.plugins))?;
+    context
+        .output
+        .answer("platform.plugin.v1.ListResponse", &answer, || show::plugins(context.output, &answer.plugins))?;
     Ok(Exit::Done)
 }
 
@@ -262,7 +269,9 @@ async fn slots(context: &Context) -> Result<Exit, Failure> {
         context.output.note("nothing is bound");
     }
     let answer = ListSlotsResponse { slots, next_page_token };
-    context.output.answer("platform.plugin.v1.ListSlotsResponse", &answer, || show::slots(context.output, &answer.slots))?;
+    context
+        .output
+        .answer("platform.plugin.v1.ListSlotsResponse", &answer, || show::slots(context.output, &answer.slots))?;
     Ok(Exit::Done)
 }
 
@@ -282,7 +291,9 @@ async fn history(context: &Context, arguments: History) -> Result<Exit, Failure>
     })
     .await?;
     let answer = HistoryResponse { bindings, next_page_token };
-    context.output.answer("platform.plugin.v1.HistoryResponse", &answer, || show::history(context.output, &answer.bindings))?;
+    context
+        .output
+        .answer("platform.plugin.v1.HistoryResponse", &answer, || show::history(context.output, &answer.bindings))?;
     Ok(Exit::Done)
 }
 
@@ -295,7 +306,9 @@ async fn audit(context: &Context, arguments: Audit) -> Result<Exit, Failure> {
     })
     .await?;
     let answer = AuditResponse { records, next_page_token };
-    context.output.answer("platform.plugin.v1.AuditResponse", &answer, || show::audit(context.output, &answer.records))?;
+    context
+        .output
+        .answer("platform.plugin.v1.AuditResponse", &answer, || show::audit(context.output, &answer.records))?;
     Ok(Exit::Done)
 }
 

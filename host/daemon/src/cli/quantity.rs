@@ -9,7 +9,9 @@ use std::time::Duration;
 /// # Errors
 /// A sentence for the user.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write a whole number and a unit, such as `250ms`, `5s`, `2m`, `1h` or `7d`");
+    let wrong = || {
+        format!("`{text}` is no duration; write a whole number and a unit, such as `250ms`, `5s`, `2m`, `1h` or `7d`")
+    };
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -92,7 +94,8 @@ mod tests {
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
-        for wrong in ["", "5", "s", "-1s", "1.5s", "5 s", "5S", "99999999999999999999s", "18446744073709551615d", "５s"] {
+        for wrong in ["", "5", "s", "-1s", "1.5s", "5 s", "5S", "99999999999999999999s", "18446744073709551615d", "５s"]
+        {
             assert!(duration(wrong).unwrap_err().contains(&format!("`{wrong}`")), "{wrong}");
         }
         assert!(positive_duration("0s").is_err());

@@ -17,7 +17,9 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Picks a node of a service; exits with 3 when no node will do.
-    #[command(after_help = "Examples:\n  platform router select orders --key customer-7\n  platform router select orders --count 10")]
+    #[command(
+        after_help = "Examples:\n  platform router select orders --key customer-7\n  platform router select orders --count 10"
+    )]
     Select(Select),
 }
 

@@ -22,7 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 ///
 /// `open` starts a stream after the revision; `show` prints one event and answers its revision.
 pub(crate) async fn follow<E>(
-    context: &Context, after: Option<u64>, open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
+    context: &Context, after: Option<u64>,
+    open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
     show: impl FnMut(E) -> Result<Option<u64>, Failure>,
 ) -> Result<Exit, Failure> {
     tokio::select! {
@@ -68,7 +69,8 @@ async fn until_refused<E>(
 
 /// Looks for the daemon anew: one that was started again may listen elsewhere.
 async fn start<E>(
-    context: &Context, open: &impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>, after: Option<u64>,
+    context: &Context, open: &impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
+    after: Option<u64>,
 ) -> Result<Streaming<E>, Failure> {
     let client = context.connect().await?;
     client.call_within(TIMEOUT, open(&client, after)).await

@@ -121,7 +121,9 @@ impl Daemon {
         config.identity.tokens.push(StaticToken::admin(token));
         let parts = Parts { plane, control: Arc::clone(&self.control), about };
         config.build(parts).await.map_err(|error| match error {
-            IngressError::AddressInUse { address } => StartError::address(&address, &std::io::ErrorKind::AddrInUse.into()),
+            IngressError::AddressInUse { address } => {
+                StartError::address(&address, &std::io::ErrorKind::AddrInUse.into())
+            }
             IngressError::Listen { address, source } => StartError::address(&address, &source),
             IngressError::Identity(error) => StartError::Usage(format!("`server.identity`: {error}")),
             IngressError::HeaderName(error) => StartError::Usage(format!("`server.check`: {error}")),

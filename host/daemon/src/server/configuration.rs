@@ -47,14 +47,16 @@ impl Stamp {
 impl Configuration {
     /// Reads the file and puts the command line over it.
     pub(crate) fn gather(global: &Global, arguments: &Arguments) -> Result<Self, StartError> {
-        let nowhere = || StartError::Usage("don't know where to keep state; name a directory with `--data-dir`".to_owned());
+        let nowhere =
+            || StartError::Usage("don't know where to keep state; name a directory with `--data-dir`".to_owned());
         let data_dir = given(global.data_dir.as_deref()).or_else(place::default_data_dir).ok_or_else(nowhere)?;
         let named = given(arguments.config.as_deref());
         let file = named.clone().unwrap_or_else(|| data_dir.join(place::CONFIG));
         // Taken before the file is read, so that a change in between is seen later.
         let stamp = Stamp::of(&file);
         let settings = Settings::default();
-        let mut configuration = Self { data_dir, file, stamp, plugins_dir: None, settings, arguments: arguments.clone() };
+        let mut configuration =
+            Self { data_dir, file, stamp, plugins_dir: None, settings, arguments: arguments.clone() };
         configuration.settings = configuration.read(named.is_some())?;
         configuration.plugins_dir = configuration.find_plugins()?;
         Ok(configuration)
@@ -91,7 +93,10 @@ impl Configuration {
         match named {
             Some(folder) if folder.is_dir() => Ok(Some(folder)),
             Some(folder) => {
-                let message = format!("there is no directory `{}`; name the shipped components with `--plugins-dir`", folder.display());
+                let message = format!(
+                    "there is no directory `{}`; name the shipped components with `--plugins-dir`",
+                    folder.display()
+                );
                 Err(StartError::Usage(message))
             }
             None => Ok(place::default_plugins_dir()),
@@ -120,13 +125,23 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_file() {
         let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join("platform.toml"), "[server]\naddress = \"127.0.0.1:1\"\n[log]\nfilter = \"warn\"\n").unwrap();
+        std::fs::write(
+            root.path().join("platform.toml"),
+            "[server]\naddress = \"127.0.0.1:1\"\n[log]\nfilter = \"warn\"\n",
+        )
+        .unwrap();
         let global = Global { data_dir: Some(root.path().to_owned()), ..Global::default() };
         let from_file = Configuration::gather(&global, &Arguments::default()).unwrap();
-        assert_eq!((from_file.settings.server.address.as_str(), from_file.settings.log.filter.as_str()), ("127.0.0.1:1", "warn"));
+        assert_eq!(
+            (from_file.settings.server.address.as_str(), from_file.settings.log.filter.as_str()),
+            ("127.0.0.1:1", "warn")
+        );
         let arguments = Arguments { server_address: Some("[::1]:2".into()), ..Arguments::default() };
         let from_line = Configuration::gather(&global, &arguments).unwrap();
-        assert_eq!((from_line.settings.server.address.as_str(), from_line.settings.log.filter.as_str()), ("[::1]:2", "warn"));
+        assert_eq!(
+            (from_line.settings.server.address.as_str(), from_line.settings.log.filter.as_str()),
+            ("[::1]:2", "warn")
+        );
         assert_eq!(from_line.reread().unwrap().server.address, "[::1]:2");
     }
 

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::place;
+use crate::{place, words};
 
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
@@ -35,7 +35,7 @@ pub(crate) enum DataDirError {
         pid: String,
     },
     /// It can't be created, read or written.
-    #[error("can't use the data directory `{}`: {why}; make it a directory this user may write to, or use another with `--data-dir`", path.display())]
+    #[error("can't use the data directory `{}`: {}; make it a directory this user may write to, or use another with `--data-dir`", path.display(), words::of(why))]
     Unusable {
         /// The file or directory.
         path: PathBuf,
@@ -97,7 +97,8 @@ impl DataDir {
                 if good { Ok(token.to_owned()) } else { Err(DataDirError::Token { path }) }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token: String = rand::random::<[u8; TOKEN_BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect();
+                let token: String =
+                    rand::random::<[u8; TOKEN_BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect();
                 self.write(place::ADMIN_TOKEN, &token)?;
                 tracing::info!(file = %path.display(), "made the administrator's token");
                 Ok(token)

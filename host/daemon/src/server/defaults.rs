@@ -63,7 +63,8 @@ impl Default {
             // It was emptied on purpose.
             Err(_) => return Ok(None),
         };
-        let Some(file) = folder.map(|folder| folder.join(self.plugin).with_extension("wasm")).filter(|file| file.is_file())
+        let Some(file) =
+            folder.map(|folder| folder.join(self.plugin).with_extension("wasm")).filter(|file| file.is_file())
         else {
             if serving.is_none() {
                 tracing::warn!(%slot, plugin = self.plugin, "the default component is not there; nothing serves the slot; name its directory with `--plugins-dir`");

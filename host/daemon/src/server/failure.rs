@@ -8,7 +8,7 @@ use std::{io, process::ExitCode};
 use platform_storage::OpenError;
 
 use super::data_dir::DataDirError;
-use crate::settings::Mistake;
+use crate::{settings::Mistake, words};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ impl StartError {
             io::ErrorKind::AddrInUse => "another process listens there".to_owned(),
             io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
             io::ErrorKind::PermissionDenied => "this user may not use that port".to_owned(),
-            _ => why.to_string(),
+            _ => words::of(why),
         };
         Self::Address { address: address.to_owned(), why: text }
     }

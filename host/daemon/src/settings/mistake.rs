@@ -102,13 +102,19 @@ mod tests {
 
     #[test]
     fn a_slip_gets_a_suggestion_with_its_place() {
-        assert_eq!(mistake("[server]\n  adress = \"x\"\n"), "`platform.toml` line 2 column 3: unknown key `adress`; did you mean `address`?");
+        assert_eq!(
+            mistake("[server]\n  adress = \"x\"\n"),
+            "`platform.toml` line 2 column 3: unknown key `adress`; did you mean `address`?"
+        );
         assert!(mistake("[server]\nAddress = 1\n").ends_with("did you mean `address`?"));
     }
 
     #[test]
     fn a_strange_key_gets_the_list() {
-        assert!(mistake("[server]\nzzz = 1\n").ends_with("line 2 column 1: unknown key `zzz`; the keys here are `address`, `limit`"));
+        assert!(
+            mistake("[server]\nzzz = 1\n")
+                .ends_with("line 2 column 1: unknown key `zzz`; the keys here are `address`, `limit`")
+        );
     }
 
     #[test]

@@ -55,7 +55,10 @@ fn values() {
     assert_eq!(keys(&["kv", "list", "--limit", "2"]), ["binary", "greeting"]);
     assert_eq!(keys(&["--namespace", "other", "kv", "list"]), Vec::<String>::new());
     let table = daemon.ok(&["kv", "list", "greeting"]);
-    assert_eq!(table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["KEY", "REVISION", "EXPIRES", "VALUE"]);
+    assert_eq!(
+        table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["KEY", "REVISION", "EXPIRES", "VALUE"]
+    );
 
     daemon.ok(&["kv", "delete", "greeting"]);
     daemon.fails(1, &["kv", "get", "greeting"]);
@@ -134,7 +137,19 @@ fn services() {
     daemon.fails(1, &["discovery", "get", "orders"]);
     for node in ["n1", "n2", "n3"] {
         let address = format!("127.0.0.1:80{}", &node[1..]);
-        daemon.ok(&["discovery", "register", "orders", node, &address, "--service-version", "1.0.0", "--ttl", "1m", "--label", "rack=a"]);
+        daemon.ok(&[
+            "discovery",
+            "register",
+            "orders",
+            node,
+            &address,
+            "--service-version",
+            "1.0.0",
+            "--ttl",
+            "1m",
+            "--label",
+            "rack=a",
+        ]);
         assert_eq!(watch.change()["registered"]["registration"]["node"]["id"], node);
     }
     let nodes = daemon.json(&["discovery", "get", "orders"]);
@@ -165,14 +180,25 @@ fn a_kept_registration_ends_with_its_keeper() {
     let (_root, data) = place();
     let daemon = Daemon::start(&data);
     let mut keeper = platform();
-    keeper.arg("--data-dir").arg(&data).args(["discovery", "register", "orders", "n1", "127.0.0.1:1", "--ttl", "300ms", "--keep"]);
+    keeper.arg("--data-dir").arg(&data).args([
+        "discovery",
+        "register",
+        "orders",
+        "n1",
+        "127.0.0.1:1",
+        "--ttl",
+        "300ms",
+        "--keep",
+    ]);
     let mut keeper = keeper.stdout(Stdio::null()).spawn().unwrap();
     let mut watch = Watch::start(&data, &["discovery", "watch", "--after", "0"]);
     assert_eq!(watch.change()["registered"]["registration"]["node"]["id"], "n1");
     let sent = std::process::Command::new("kill").arg("-TERM").arg(keeper.id().to_string()).status().unwrap();
     assert!(sent.success());
     assert_eq!(keeper.wait().unwrap().code(), Some(0));
-    wait_for("the registration to go", || (daemon.run(&["discovery", "get", "orders"]).status.code() == Some(1)).then_some(()));
+    wait_for("the registration to go", || {
+        (daemon.run(&["discovery", "get", "orders"]).status.code() == Some(1)).then_some(())
+    });
     daemon.stop();
 }
 
@@ -219,7 +245,8 @@ fn components_and_slots() {
     let history = daemon.json(&["plugin", "history", "kv.store"]);
     assert_eq!(history["bindings"][1]["comment"], "try it");
     let audit = daemon.json(&["plugin", "audit", "--about", "kv.store"]);
-    let actions: Vec<_> = audit["records"].as_array().unwrap().iter().map(|record| record["action"].as_str().unwrap()).collect();
+    let actions: Vec<_> =
+        audit["records"].as_array().unwrap().iter().map(|record| record["action"].as_str().unwrap()).collect();
     assert_eq!(&actions[..2], ["rollback", "bind"]);
     daemon.ok(&["plugin", "drain", "kv.store"]);
 
@@ -229,7 +256,8 @@ fn components_and_slots() {
     daemon.fails(2, &["plugin", "bind", "auth.policy", "auth-scopes", "--settings", r#"{"rulez": []}"#]);
     daemon.fails(2, &["plugin", "bind", "auth.policy", "auth-scopes", "--settings", "{"]);
     assert_eq!(daemon.bound("auth.policy"), ["auth-scopes"]);
-    for table in [&["plugin", "list"][..], &["plugin", "slots"], &["plugin", "slots", "kv.store"], &["plugin", "audit"]] {
+    for table in [&["plugin", "list"][..], &["plugin", "slots"], &["plugin", "slots", "kv.store"], &["plugin", "audit"]]
+    {
         assert!(!daemon.ok(table).is_empty(), "{table:?}");
     }
     daemon.stop();

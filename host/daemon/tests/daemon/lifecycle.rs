@@ -83,7 +83,8 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn log_lines_are_json_on_request() {
     let (_root, data) = place();
-    let daemon = Daemon::start_with(&data, &["--server-address", "127.0.0.1:0", "--log-format", "json", "--log", "info"]);
+    let daemon =
+        Daemon::start_with(&data, &["--server-address", "127.0.0.1:0", "--log-format", "json", "--log", "info"]);
     let log = daemon.log();
     for line in log.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));

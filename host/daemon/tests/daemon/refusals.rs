@@ -10,7 +10,10 @@ fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let complaint = refused(3, &["--data-dir", data.to_str().unwrap(), "--server-address", &address]);
-    assert!(complaint.contains(&format!("`{address}`")) && complaint.contains("another process listens there"), "{complaint}");
+    assert!(
+        complaint.contains(&format!("`{address}`")) && complaint.contains("another process listens there"),
+        "{complaint}"
+    );
     assert!(!data.join("address").exists());
 }
 
@@ -125,11 +128,12 @@ fn what_is_no_component_leaves_nothing() {
     let daemon = Daemon::start(&data);
     let before = daemon.json(&["plugin", "list"]);
     let good = fs::read(plugins().join("kv-memory.wasm")).unwrap();
-    let mut flipped = good.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 0xff;
-    let cases: [(&str, &[u8]); 4] =
-        [("text", b"hello"), ("truncated", &good[..good.len() / 2]), ("zeros", &[0; 1 << 20]), ("core", b"\0asm\x01\0\0\0")];
+    let cases: [(&str, &[u8]); 4] = [
+        ("text", b"hello"),
+        ("truncated", &good[..good.len() / 2]),
+        ("zeros", &[0; 1 << 20]),
+        ("core", b"\0asm\x01\0\0\0"),
+    ];
     for (name, bytes) in cases {
         let file = root.path().join(name);
         fs::write(&file, bytes).unwrap();
@@ -138,7 +142,18 @@ fn what_is_no_component_leaves_nothing() {
     let empty = root.path().join("empty");
     fs::write(&empty, b"").unwrap();
     daemon.fails(2, &["plugin", "install", empty.to_str().unwrap()]);
-    daemon.fails(2, &["plugin", "install", plugins().join("kv-memory.wasm").to_str().unwrap(), "--name", "../x", "--version", "1.0.0"]);
+    daemon.fails(
+        2,
+        &[
+            "plugin",
+            "install",
+            plugins().join("kv-memory.wasm").to_str().unwrap(),
+            "--name",
+            "../x",
+            "--version",
+            "1.0.0",
+        ],
+    );
     assert_eq!(daemon.json(&["plugin", "list"]), before);
     daemon.stop();
 }

@@ -6,7 +6,7 @@ use crate::support::{Daemon, place, text, wait_for};
 
 /// A file that binds this plugin to a slot of its own.
 fn binding(plugin: &str) -> String {
-    format!("[[plugin]]\nname = \"{plugin}\"\ngrants = [\"storage\"]\n\n[[binding]]\nslot = \"kv.store/tenant\"\nplugins = [\"{plugin}\"]\n")
+    format!("[[plugin]]\nname = \"{plugin}\"\n\n[[binding]]\nslot = \"kv.store/tenant\"\nplugins = [\"{plugin}\"]\n")
 }
 
 #[test]
@@ -71,7 +71,9 @@ fn a_file_that_is_wrong_changes_nothing() {
 
     fs::write(&file, format!("{}\n[shutdown]\ndrain_ms_max = 1000\n", binding("kv-memory"))).unwrap();
     daemon.signal("HUP");
-    wait_for("the pending section to be named", || daemon.log().contains("take effect at the next start").then_some(()));
+    wait_for("the pending section to be named", || {
+        daemon.log().contains("take effect at the next start").then_some(())
+    });
     let shown = text(&daemon.run(&["config", "show"]).stdout);
     assert!(shown.contains("drain_ms_max = 30000"), "{shown}");
     assert!(daemon.is_ready());

@@ -46,16 +46,24 @@ pub(super) fn plugins(output: Output, plugins: &[Plugin]) -> String {
     for plugin in plugins {
         let digest: String = plugin.digest.chars().take(SHORT_DIGEST).collect();
         let size = human_bytes(plugin.size);
-        table.add_row([plugin.name.clone(), plugin.version.clone(), plugin.slot.clone(), digest, size, plugin.bound.join(", ")]);
+        table.add_row([
+            plugin.name.clone(),
+            plugin.version.clone(),
+            plugin.slot.clone(),
+            digest,
+            size,
+            plugin.bound.join(", "),
+        ]);
     }
     if plugins.is_empty() { String::new() } else { show(&table) }
 }
 
 /// Everything that is known of a component.
 pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
-    let schema = plugin.settings_schema.clone().map(|schema| {
-        serde_json::to_string_pretty(&document::to_json(schema)).unwrap_or_default()
-    });
+    let schema = plugin
+        .settings_schema
+        .clone()
+        .map(|schema| serde_json::to_string_pretty(&document::to_json(schema)).unwrap_or_default());
     output.fields(&[
         ("name", plugin.name.clone()),
         ("version", plugin.version.clone()),
@@ -129,7 +137,8 @@ fn link_fields(link: &Link) -> [(&'static str, String); 6] {
         ("queue", limits.queue.map(|calls| calls.to_string())),
         ("calls per instance", limits.calls_per_instance.map(|calls| calls.to_string())),
     ];
-    let limits: Vec<String> = limits.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+    let limits: Vec<String> =
+        limits.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
     [
         ("plugin", link.plugin.clone()),
         ("digest", link.digest.clone()),
@@ -227,7 +236,10 @@ mod tests {
             ..Plugin::default()
         };
         let answer = InstallResponse { plugin: Some(plugin), ..InstallResponse::default() };
-        assert!(installed(&answer, false).contains("it asks for storage; give it with `platform plugin grant kv@1.0.0 requested`"));
+        assert!(
+            installed(&answer, false)
+                .contains("it asks for storage; give it with `platform plugin grant kv@1.0.0 requested`")
+        );
         assert!(installed(&answer, true).contains("nothing was kept"));
     }
 
