@@ -93,6 +93,8 @@ async fn decide(
     for bound in &binding.entries {
         let (entry, decision) = match ask(bound, question).await {
             Ok(decision) => (bound, decision),
+            // A caller who is in a hurry can't have a policy left out.
+            Err(fault) if fault.is_too_late() => return Err((Arc::clone(bound), fault)),
             Err(fault) => match (failure, &binding.fallback) {
                 (FailureMode::Open, _) => continue,
                 (FailureMode::Fallback(_), Some(fallback)) => match ask(fallback, question).await {

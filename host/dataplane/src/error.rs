@@ -171,6 +171,9 @@ pub enum BindError {
     /// Nothing is bound.
     #[error("nothing is bound to `{0}`")]
     NotBound(SlotName),
+    /// The host is shutting down.
+    #[error("the host shut down while `{0}` was exchanged; what it holds is known after the next start")]
+    Interrupted(SlotName),
     /// Generations only grow.
     #[error("generation {given} of `{slot}` is not above the current one, {current}")]
     Generation {

@@ -15,7 +15,8 @@ pub const BUCKETS_US: [u64; 20] = [
 ];
 
 /// Kinds of faults that are counted apart, in the order of the counters.
-const KINDS: [&str; 9] = ["trap", "deadline", "limit", "stack", "busy", "waited", "resting", "instantiate", "moved"];
+const KINDS: [&str; 10] =
+    ["trap", "deadline", "limit", "stack", "busy", "waited", "expired", "resting", "instantiate", "moved"];
 
 /// Counters of one plugin in one binding.
 #[derive(Debug)]

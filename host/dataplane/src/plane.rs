@@ -66,6 +66,7 @@ pub struct PlaneParts {
 #[derive(Debug)]
 pub struct Plane {
     pub(crate) parts: PlaneParts,
+    pub(crate) this: Weak<Self>,
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
     discovery: Discovery,
@@ -103,6 +104,7 @@ impl Plane {
     #[must_use]
     pub fn new(parts: PlaneParts) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             kinds: SlotKind::ALL.map(|kind| Kind {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),
@@ -175,12 +177,12 @@ impl Plane {
         }
     }
 
-    /// The slot that serves `qualifier`: its own, or the plain one.
+    /// The slot that serves `qualifier`: its own when it holds something, or the plain one.
     pub(crate) fn find(&self, kind: SlotKind, qualifier: &str) -> Found<'_> {
         let kind = self.kind(kind);
         let qualified = kind.qualified.load();
         if !qualified.is_empty()
-            && let Some(slot) = qualified.get(qualifier)
+            && let Some(slot) = qualified.get(qualifier).filter(|slot| slot.is_bound())
         {
             return Found::Qualified(Arc::clone(slot));
         }
@@ -215,6 +217,11 @@ impl Plane {
     #[expect(clippy::indexing_slicing, reason = "there is one place for each kind")]
     fn kind(&self, kind: SlotKind) -> &Kind {
         &self.kinds[kind as usize]
+    }
+
+    /// Whether calls can find `slot`: one that was unbound and forgotten meanwhile must not be bound again.
+    pub(crate) fn is_known(&self, slot: &Arc<Slot>) -> bool {
+        self.slot(slot.name()).is_some_and(|known| Arc::ptr_eq(&known, slot))
     }
 
     pub(crate) fn prepare_time(&self) -> Duration {

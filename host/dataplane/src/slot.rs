@@ -12,7 +12,7 @@ use std::{
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use platform_base::clock;
-use platform_capability::{Call, Guest};
+use platform_capability::{Call, CallContext, Guest};
 use platform_runtime::{Fault, Function};
 
 use crate::{
@@ -69,15 +69,21 @@ impl Slot {
         self.draining.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the slot holds something.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.current.load().is_some()
+    }
+
     /// The flip. Returns what the slot held.
     pub(crate) fn flip(&self, binding: Option<Arc<Binding>>) -> Option<Arc<Binding>> {
         self.current.swap(binding)
     }
 
-    /// Keeps `binding` for going back; returns what is no longer kept.
+    /// Keeps `binding` for going back, in its place; returns what is no longer kept.
     pub(crate) fn keep(&self, binding: Arc<Binding>, most: usize) -> Vec<Arc<Binding>> {
         let mut kept = self.kept.lock();
-        kept.push_front(binding);
+        let place = kept.partition_point(|later| later.generation > binding.generation);
+        kept.insert(place, binding);
         let most = most.min(kept.len());
         kept.drain(most..).collect()
     }
@@ -159,7 +165,9 @@ impl Route<'_> {
 
     /// Where to go after a fault: on, or back to the caller with the reason.
     pub(crate) fn after(&mut self, fault: Fault) -> Result<(), CallError<Infallible>> {
-        let blames_guest = fault.blames_guest();
+        // A provider that was entered may have written: nobody else may do it again.
+        let may_have_written = self.slot.name.kind.is_provider() && fault.was_entered();
+        let ends_here = self.stage != Stage::Bound || may_have_written || fault.is_too_late();
         if matches!(fault, Fault::Moved) && self.stage == Stage::Bound {
             // The state has moved to a newer generation, which has been flipped to.
             self.binding = self.slot.current.load();
@@ -167,8 +175,7 @@ impl Route<'_> {
         }
         let plugin = self.entry().map_or_else(|| Arc::from(""), |entry| Arc::clone(&entry.label));
         let failed = CallError::Fault { slot: self.slot.name.clone(), plugin, fault };
-        // A provider that was entered may have written: nobody else may do it again.
-        if self.stage != Stage::Bound || (self.slot.name.kind.is_provider() && blames_guest) {
+        if ends_here {
             return Err(failed);
         }
         match self.binding().map(|binding| &binding.spec.failure) {
@@ -204,10 +211,24 @@ impl Entry {
     ) -> Result<F::Results, Fault> {
         let mut lease = self.pool.take(call.deadline).await?;
         let guest = lease.guest();
-        guest.call = Arc::clone(call);
+        guest.call = self.bounded(call);
         seat(guest);
         let answer = lease.call::<F>(params).await;
         lease.end();
         answer
+    }
+
+    /// The call as a guest that can wait sees it: with the time that the plugin has, so that what it waits for, nested
+    /// calls above all, does not outlive it.
+    fn bounded(&self, call: &Call) -> Call {
+        let template = self.pool.template();
+        if !template.is_asynchronous() {
+            return Arc::clone(call);
+        }
+        let deadline = clock::now() + template.limits().deadline();
+        if call.deadline <= deadline {
+            return Arc::clone(call);
+        }
+        Arc::new(CallContext { deadline, ..call.as_ref().clone() })
     }
 }

@@ -36,31 +36,51 @@ pub struct Swapped {
 const STATE_BYTES_MAX: usize = 64 << 20;
 
 impl Plane {
-    /// Flips `slot` to `prepared` as `generation`. Calls that have begun end on the generation that they saw.
+    /// Flips `slot` to `prepared` as `generation`. Calls that have begun end on the generation that they saw. Once begun
+    /// it goes on to its end, also when the caller stops waiting.
     ///
     /// # Errors
     /// The slot is as it was.
     pub async fn bind(&self, slot: &SlotName, prepared: Prepared, generation: u64) -> Result<Swapped, BindError> {
-        let slot = self.slot_or_new(slot);
-        let _exchange = slot.exchange.lock().await;
-        let Prepared { spec, entries, fallback } = prepared;
-        let swapped = self.exchange(&slot, Binding { generation, spec, entries, fallback }).await;
-        if swapped.is_err() && slot.binding().is_none() {
-            self.forget(slot.name());
-        }
-        swapped
+        let name = slot.clone();
+        self.to_the_end(slot, move |plane| async move { plane.bind_now(&name, prepared, generation).await }).await
     }
 
-    /// Goes back to a kept generation, the latest when none is named, as `generation`.
+    async fn bind_now(&self, name: &SlotName, prepared: Prepared, generation: u64) -> Result<Swapped, BindError> {
+        loop {
+            let slot = self.slot_or_new(name);
+            let _exchange = slot.exchange.lock().await;
+            if !self.is_known(&slot) {
+                continue;
+            }
+            let Prepared { spec, entries, fallback } = prepared;
+            let swapped = self.exchange(&slot, Binding { generation, spec, entries, fallback }).await;
+            if swapped.is_err() && !slot.is_bound() {
+                self.forget(name);
+            }
+            return swapped;
+        }
+    }
+
+    /// Goes back to a kept generation, the latest when none is named, as `generation`. Once begun it goes on to its end,
+    /// also when the caller stops waiting.
     ///
     /// # Errors
     /// There is none; or its state could not be moved. The slot is as it was.
     pub async fn rollback(&self, slot: &SlotName, to: Option<u64>, generation: u64) -> Result<Swapped, BindError> {
-        let slot = self.slot(slot).ok_or_else(|| BindError::NotBound(slot.clone()))?;
+        let name = slot.clone();
+        self.to_the_end(slot, move |plane| async move { plane.rollback_now(&name, to, generation).await }).await
+    }
+
+    async fn rollback_now(&self, name: &SlotName, to: Option<u64>, generation: u64) -> Result<Swapped, BindError> {
+        let slot = self.slot(name).ok_or_else(|| BindError::NotBound(name.clone()))?;
         let _exchange = slot.exchange.lock().await;
+        if !self.is_known(&slot) {
+            return Err(BindError::NotBound(name.clone()));
+        }
         let Some(kept) = slot.take_kept(to) else {
             return Err(BindError::NotKept {
-                slot: slot.name().clone(),
+                slot: name.clone(),
                 wanted: to.map_or_else(|| "before the current one".to_owned(), |to| to.to_string()),
                 kept: slot.kept().iter().map(|kept| kept.generation).collect(),
             });
@@ -85,10 +105,34 @@ impl Plane {
     pub async fn unbind(&self, slot: &SlotName) -> Result<(), BindError> {
         let slot = self.slot(slot).ok_or_else(|| BindError::NotBound(slot.clone()))?;
         let _exchange = slot.exchange.lock().await;
-        let old = slot.flip(None).ok_or_else(|| BindError::NotBound(slot.name().clone()))?;
+        let not_bound = || BindError::NotBound(slot.name().clone());
+        if !self.is_known(&slot) {
+            return Err(not_bound());
+        }
+        // A qualified slot is forgotten with what it holds: a call that found it before is served, not turned away.
+        let old = match slot.name().qualifier {
+            Some(_) => slot.binding(),
+            None => slot.flip(None),
+        };
+        let old = old.ok_or_else(not_bound)?;
         self.forget(slot.name());
         self.drain(&slot, old);
         Ok(())
+    }
+
+    /// Runs a change in a task of its own: half way, state is with neither generation, so it must not be dropped there.
+    async fn to_the_end<F>(&self, slot: &SlotName, change: impl FnOnce(Arc<Self>) -> F) -> Result<Swapped, BindError>
+    where
+        F: Future<Output = Result<Swapped, BindError>> + Send + 'static,
+    {
+        let interrupted = || BindError::Interrupted(slot.clone());
+        let change = change(self.this.upgrade().ok_or_else(interrupted)?);
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        self.parts.tasks.spawn("exchange", async move {
+            // Perhaps nobody waits for the outcome any more; the slot's status tells it too.
+            let _ = done.send(change.await);
+        });
+        outcome.await.unwrap_or_else(|_| Err(interrupted()))
     }
 
     async fn exchange(&self, slot: &Arc<Slot>, binding: Binding) -> Result<Swapped, BindError> {

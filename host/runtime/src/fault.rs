@@ -17,7 +17,10 @@ pub enum Fault {
     /// The call's deadline passed while the guest, or a host function that it waited for, was running.
     #[error("the plugin did not answer within {} ms", .0.as_millis())]
     Deadline(Duration),
-    /// The guest asked for more memory or tables than its limits allow, then trapped.
+    /// The call's own deadline, shorter than the plugin's, passed while the guest was running.
+    #[error("the call's deadline passed after {} ms in the plugin", .0.as_millis())]
+    Expired(Duration),
+    /// The guest asked for more memory or tables, or passed more data, than its limits allow, then trapped.
     #[error("the plugin hit its {what} limit of {limit}")]
     Limit {
         /// Which limit.
@@ -64,12 +67,25 @@ impl Fault {
         matches!(self, Self::Trap { .. } | Self::Deadline(_) | Self::Limit { .. } | Self::Stack)
     }
 
+    /// Whether the guest was entered, so that it may have done a part of what it was asked.
+    #[must_use]
+    pub fn was_entered(&self) -> bool {
+        self.blames_guest() || matches!(self, Self::Expired(_))
+    }
+
+    /// Whether the caller's deadline is to blame: nobody else can answer in time either.
+    #[must_use]
+    pub fn is_too_late(&self) -> bool {
+        matches!(self, Self::Expired(_) | Self::Waited)
+    }
+
     /// Short name for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "trap",
             Self::Deadline(_) => "deadline",
+            Self::Expired(_) => "expired",
             Self::Limit { .. } => "limit",
             Self::Stack => "stack",
             Self::Busy { .. } => "busy",
@@ -106,6 +122,12 @@ pub(crate) fn classify(error: &wasmtime::Error, allowed: Duration, denied: Optio
         None => error.root_cause().to_string(),
     };
     Fault::Trap { message, backtrace: backtrace(error) }
+}
+
+/// Whether more data was to be passed than the store allows. Wasmtime has no type for it; a test of the host holds it to
+/// its words.
+pub(crate) fn is_transfer(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().starts_with("too much data is being copied")
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {

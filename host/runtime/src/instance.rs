@@ -130,12 +130,19 @@ impl<T: Send + 'static> Instance<T> {
         let now = clock::now();
         let deadline = deadline.min(now + limits.deadline());
         let seat = self.store.data_mut();
+        // What an earlier call was denied and could do without is no reason for what comes now.
+        seat.meter.forget_denied();
         seat.deadline = deadline;
         seat.yields = yields;
         self.store.set_epoch_deadline(1);
         self.entered = true;
         self.calls += 1;
-        Begun { deadline, allowed: deadline.saturating_duration_since(now) }
+        Begun {
+            deadline,
+            allowed: deadline.saturating_duration_since(now),
+            is_callers: deadline < now + limits.deadline(),
+            transfer_kib: limits.transfer_kib,
+        }
     }
 
     fn function<'a, F: Function>(
@@ -160,8 +167,15 @@ impl<T: Send + 'static> Instance<T> {
                 Ok(value)
             }
             Err(error) => {
-                let denied = self.store.data_mut().meter.take_denied();
-                Err(fault::classify(&error, begun.allowed, denied))
+                let denied = if fault::is_transfer(&error) {
+                    Some(("transfer", format!("{} KiB", begun.transfer_kib)))
+                } else {
+                    self.store.data_mut().meter.take_denied()
+                };
+                Err(match fault::classify(&error, begun.allowed, denied) {
+                    Fault::Deadline(allowed) if begun.is_callers => Fault::Expired(allowed),
+                    fault => fault,
+                })
             }
         }
     }
@@ -177,6 +191,9 @@ impl<T> fmt::Debug for Instance<T> {
 struct Begun {
     deadline: Instant,
     allowed: Duration,
+    /// Whether the deadline is the caller's, which came before the plugin's.
+    is_callers: bool,
+    transfer_kib: u32,
 }
 
 impl<T: wasmtime_wasi::WasiView> wasmtime_wasi::WasiView for Seat<T> {

@@ -93,6 +93,11 @@ impl Meter {
         self.memory_bytes
     }
 
+    /// Forgets what was denied so far.
+    pub(crate) fn forget_denied(&mut self) {
+        self.denied = None;
+    }
+
     /// The limit that the guest ran into since the last look, with its value.
     pub(crate) fn take_denied(&mut self) -> Option<(&'static str, String)> {
         let what = self.denied.take()?;

@@ -68,6 +68,10 @@ pub struct Pool<T: 'static> {
 #[repr(align(128))]
 struct Shelf<T: 'static>(Mutex<Vec<Instance<T>>>);
 
+/// Time between two looks at whether a pool has drained.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(20);
+
 /// Instances that one worker keeps; what is over is dropped.
 const SHELF_MAX: usize = 64;
 
@@ -133,10 +137,22 @@ impl<T: Send + 'static> Pool<T> {
     }
 
     /// Waits until no call is in the guest, or until the deadline; whether none is. Calls that come meanwhile are
-    /// served, unless the pool was retired and nobody finds it any more.
+    /// served: it looks, because a place in the queue of turns would be in their way.
     pub async fn drained(&self, deadline: Instant) -> bool {
-        let all = self.turns_max();
-        tokio::time::timeout_at(deadline.into(), self.turns.acquire_many(all)).await.is_ok()
+        let mut pause = LOOK_MIN;
+        while !self.is_idle() {
+            let now = clock::now();
+            if now >= deadline {
+                return false;
+            }
+            tokio::time::sleep_until((now + pause).min(deadline).into()).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+        true
+    }
+
+    fn is_idle(&self) -> bool {
+        self.turns.is_closed() || self.turns.available_permits() >= self.turns_max() as usize
     }
 
     /// Gives the memory of warm instances back and keeps no more of them. Calls are still served, each by an instance
@@ -175,6 +191,8 @@ impl<T: Send + 'static> Pool<T> {
     /// # Errors
     /// The guest rests, too many calls wait, or no instance can be made.
     pub async fn take(&self, deadline: Instant) -> Result<Lease<'_, T>, Fault> {
+        // A call that never waits gives no other task a turn: whoever makes one after the other does so here.
+        tokio::task::coop::consume_budget().await;
         self.health.admit(self.template.limits().deadline())?;
         let turn = match self.turns.try_acquire() {
             Ok(turn) => turn,
@@ -280,14 +298,14 @@ impl<T: Send + 'static> Lease<'_, T> {
         self.instance.guest()
     }
 
-    /// Calls a function of the guest: on this thread when the guest can't wait for anything, is reused and has behaved
-    /// so far, else on a fiber.
+    /// Calls a function of the guest: on this thread when the guest can't wait for anything, is reused, and was never
+    /// late, else on a fiber.
     ///
     /// # Errors
     /// The guest's fault, which also counts against it.
     pub async fn call<F: Function>(&mut self, params: F::Params<'_>) -> Result<F::Results, Fault> {
         let pool = self.pool;
-        let here = !pool.template.is_asynchronous() && pool.mode == Mode::Reused && pool.health.faults() == 0;
+        let here = !pool.template.is_asynchronous() && pool.mode == Mode::Reused && !pool.health.was_late();
         let result = if here {
             self.instance.call_here::<F>(&pool.template, self.deadline, params)
         } else {
@@ -345,6 +363,8 @@ struct Health {
     faults: AtomicU32,
     /// Milliseconds after `origin` until which calls are refused; 0 when none are.
     rests_until_ms: AtomicU64,
+    /// Whether a call ever ran into a deadline. One that did may do so again, and would keep a thread from others.
+    late: AtomicBool,
     last: Mutex<String>,
 }
 
@@ -359,6 +379,7 @@ impl Default for Health {
             origin: clock::now(),
             faults: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
+            late: AtomicBool::new(false),
             last: Mutex::default(),
         }
     }
@@ -367,6 +388,10 @@ impl Default for Health {
 impl Health {
     fn faults(&self) -> u32 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    fn was_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -409,6 +434,9 @@ impl Health {
             }
             return;
         };
+        if matches!(fault, Fault::Deadline(_) | Fault::Expired(_)) {
+            self.late.store(true, Ordering::Relaxed);
+        }
         if !fault.blames_guest() {
             return;
         }

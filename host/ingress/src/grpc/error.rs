@@ -38,7 +38,7 @@ fn fault<E: CapabilityError>(error: CallError<E>) -> Fault {
 
 fn classify(fault: &runtime::Fault) -> (Code, &'static str) {
     match fault.kind() {
-        "deadline" | "waited" => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        "deadline" | "waited" | "expired" => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         "busy" => (Code::Unavailable, "PLUGIN_BUSY"),
         "resting" => (Code::Unavailable, "PLUGIN_RESTING"),
         "moved" => (Code::Unavailable, "PLUGIN_MOVED"),
