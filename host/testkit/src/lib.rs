@@ -4,11 +4,19 @@
 
 #![expect(clippy::panic, reason = "a test that can't be set up has failed")]
 
+mod guests;
+mod load;
+
+pub use guests::{acts, asks, counts, waits};
+pub use load::{Latencies, until};
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use platform_base::TaskGroup;
 use platform_capability::{Call, CallContext, Caller, Grants, Name, SlotKind, auth::Facts};
-use platform_dataplane::{BindingSpec, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, Swapped};
+use platform_dataplane::{
+    BindingSpec, Counts, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, SlotStatus, Swapped, Verdict,
+};
 use platform_runtime::{Artifacts, Digest, Engine, EngineConfig};
 use platform_storage::{Memory, Options, Storage};
 
@@ -49,8 +57,7 @@ pub fn slot(text: &str) -> SlotName {
 /// A grant is none.
 #[must_use]
 pub fn plugin(kind: SlotKind, name_text: &str, wasm: &Arc<[u8]>, grants: &[&str]) -> Plugin {
-    let grants: Grants =
-        grants.iter().map(|grant| grant.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
+    let grants: Grants = grants.iter().map(|grant| grant.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
     Plugin {
         name: name(name_text),
         version: "0.1.0".to_owned(),
@@ -78,30 +85,70 @@ pub struct Fixture {
     pub storage: Arc<dyn Storage>,
     /// Owner of its tasks.
     pub tasks: TaskGroup,
+    /// Its engine.
+    pub engine: Engine,
     _folder: tempfile::TempDir,
 }
 
 impl Fixture {
+    /// A plane with nothing bound and the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(&EngineConfig::default(), PlaneConfig::default())
+    }
+
     /// A plane with nothing bound.
     ///
     /// # Panics
     /// The machine does not offer what the engine needs.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn with(engine: &EngineConfig, config: PlaneConfig) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
-        let engine = Engine::new(&EngineConfig::default()).unwrap_or_else(|error| panic!("{error:#}"));
-        let artifacts =
-            Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let engine = Engine::new(engine).unwrap_or_else(|error| panic!("{error:#}"));
+        let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
         let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let tasks = TaskGroup::new();
         let plane = Plane::new(PlaneParts {
-            engine,
+            engine: engine.clone(),
             artifacts,
             storage: Arc::clone(&storage),
             tasks: tasks.clone(),
-            config: PlaneConfig::default(),
+            config,
         });
-        Self { plane, storage, tasks, _folder: folder }
+        Self { plane, storage, tasks, engine, _folder: folder }
+    }
+
+    /// Asks `auth.policy/POLICY`, with a header `x-bad` when `bad`.
+    pub async fn ask(&self, policy: &str, action: &str, target: &str, bad: bool) -> Verdict {
+        let mut facts = MapFacts::default();
+        if bad {
+            facts.headers.insert("x-bad".to_owned(), "1".to_owned());
+        }
+        self.plane.auth().check(&call(), Some(policy), action, target, Arc::new(facts)).await
+    }
+
+    /// What a slot is doing.
+    ///
+    /// # Panics
+    /// Nothing is bound.
+    #[must_use]
+    pub fn status(&self, slot_text: &str) -> SlotStatus {
+        self.plane.slot_status(&slot(slot_text)).unwrap_or_else(|| panic!("nothing is bound to `{slot_text}`"))
+    }
+
+    /// What the calls of a slot's first plugin came to.
+    ///
+    /// # Panics
+    /// Nothing is bound.
+    #[must_use]
+    pub fn counts(&self, slot_text: &str) -> Counts {
+        self.status(slot_text).entries.swap_remove(0).counts
+    }
+
+    /// Instances that exist now, of all plugins.
+    #[must_use]
+    pub fn instances(&self) -> u64 {
+        self.engine.wasmtime().pooling_allocator_metrics().map_or(0, |metrics| metrics.component_instances())
     }
 
     /// Prepares and binds as the next generation.

@@ -1,0 +1,37 @@
+//! The guests of `host/testkit/guests` as plugins, ready to be bound.
+
+use platform_capability::SlotKind;
+use platform_dataplane::Plugin;
+use platform_runtime::Mode;
+use serde_json::Value;
+
+use crate::{component, plugin};
+
+/// A policy that does what the action of the request says; see `auth-acts`.
+#[must_use]
+pub fn acts(settings: &Value) -> Plugin {
+    let mut acts = plugin(SlotKind::AuthPolicy, "auth-acts", &component("testkit", "auth-acts"), &[]);
+    acts.settings = settings.to_string();
+    acts
+}
+
+/// A policy that answers with what the key-value store holds under the target; see `auth-asks`.
+#[must_use]
+pub fn asks() -> Plugin {
+    plugin(SlotKind::AuthPolicy, "auth-asks", &component("testkit", "auth-asks"), &["kv"])
+}
+
+/// A store of counters in the memory of its only instance, handed over; see `kv-counts`.
+#[must_use]
+pub fn counts(settings: &Value) -> Plugin {
+    let mut counts = plugin(SlotKind::KvStore, "kv-counts", &component("testkit", "kv-counts"), &[]);
+    counts.settings = settings.to_string();
+    counts.mode = Mode::Single;
+    counts
+}
+
+/// A store that waits in storage; see `kv-waits`.
+#[must_use]
+pub fn waits() -> Plugin {
+    plugin(SlotKind::KvStore, "kv-waits", &component("testkit", "kv-waits"), &["storage"])
+}
