@@ -148,7 +148,7 @@ fn bearer(token: &str) -> Result<AsciiMetadataValue, Failure> {
 }
 
 fn namespace(name: &str) -> Result<AsciiMetadataValue, Failure> {
-    name.parse().map_err(|_| {
+    name.parse().ok().ok_or_else(|| {
         Failure::usage(format!("`{name}` is no name of a namespace; use letters, digits, `.`, `_` and `-`"))
     })
 }

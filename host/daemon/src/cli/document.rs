@@ -24,7 +24,7 @@ pub(crate) fn read(text: &str) -> Result<Struct, Failure> {
     let shown = input::shown(file);
     let place = format!("`{}`", shown.display());
     let bytes = input::read(file, MOST_BYTES)?;
-    let content = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{place} is no UTF-8 text")))?;
+    let content = String::from_utf8(bytes).map_err(|error| Failure::usage(format!("{place} is no text: {error}")))?;
     if file.extension().is_some_and(|extension| extension == "toml") {
         let value: Value = toml::from_str(&content)
             .map_err(|error| Failure::usage(format!("{place} is no TOML: {}", error.message())))?;

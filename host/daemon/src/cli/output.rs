@@ -121,7 +121,10 @@ impl Output {
     /// A table with these headings, still without rows.
     pub(crate) fn table(self, headings: &[&str]) -> Table {
         let mut table = self.bare();
-        table.set_header(headings.iter().map(|heading| self.strong(heading)));
+        // An empty heading would still be a line.
+        if !headings.is_empty() {
+            table.set_header(headings.iter().map(|heading| self.strong(heading)));
+        }
         table
     }
 

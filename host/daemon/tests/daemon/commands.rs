@@ -157,13 +157,17 @@ fn services() {
     assert_eq!(nodes["registrations"].as_array().unwrap().len(), 3);
     assert_eq!(daemon.json(&["discovery", "list"])["services"][0]["nodes"], 3);
 
-    let picks = daemon.ok(&["router", "select", "orders", "--count", "6", "--output", "json"]);
-    let mut picked: Vec<String> = picks
+    let picks = daemon.ok(&["router", "select", "orders", "--count", "60", "--output", "json"]);
+    let picked: Vec<String> = picks
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["node"]["id"].as_str().unwrap().to_owned())
         .collect();
-    picked.sort();
-    assert_eq!(picked, ["n1", "n1", "n2", "n2", "n3", "n3"]);
+    assert_eq!(picked.len(), 60);
+    // Each instance of the policy takes turns of its own, so the shares are near thirds, not exactly that.
+    for node in ["n1", "n2", "n3"] {
+        let share = picked.iter().filter(|id| *id == node).count();
+        assert!((10..=30).contains(&share), "`{node}` was picked {share} times of 60");
+    }
     daemon.fails(3, &["router", "select", "nobody"]);
 
     daemon.ok(&["discovery", "heartbeat", "orders", "n1", "--ttl", "1m"]);
