@@ -122,3 +122,25 @@ async fn a_nested_call_is_its_callers() {
     fixture.plane.unbind(&slot("kv.store")).await.unwrap();
     assert!(check("a").await.reason.contains("Unavailable"));
 }
+
+/// What no instance could ever have is refused before anything runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_too_large_for_any_instance_is_refused() {
+    let fixture = Fixture::new();
+    for (core, what) in [("(memory 2048)", "memory"), ("(table 30000 funcref)", "table")] {
+        let text = format!("(component (core module $m {core}) (core instance (instantiate $m)))");
+        let wasm: Arc<[u8]> = wat::parse_str(text).unwrap().into();
+        let guest = plugin(SlotKind::AuthPolicy, "large", &wasm, &[]);
+        let error = fixture.plane.prepare(&slot("auth.policy"), alone(guest)).await.unwrap_err();
+        assert!(matches!(error, PrepareError::Compile { .. }), "{error}");
+        assert!(error.to_string().contains(what) && error.to_string().contains("limit"), "{error}");
+    }
+    let mut greedy = acts(&json!({}));
+    greedy.limits.memory_kib = 1 << 20;
+    let error = fixture.plane.prepare(&slot("auth.policy"), alone(greedy)).await.unwrap_err();
+    assert!(matches!(error, PrepareError::Limit { .. }) && error.to_string().contains("65536"), "{error}");
+    let mut tight = acts(&json!({}));
+    tight.limits.memory_kib = 64;
+    let error = fixture.plane.prepare(&slot("auth.policy"), alone(tight)).await.unwrap_err();
+    assert!(matches!(error, PrepareError::Fault { .. }) && error.to_string().contains("memory"), "{error}");
+}
