@@ -32,7 +32,7 @@ pub(crate) async fn run() -> Result<()> {
 }
 
 /// Fifty rules, of which the last one matches.
-fn rules() -> String {
+pub(crate) fn rules() -> String {
     let mut rules = String::new();
     for index in 0..49 {
         let _ =

@@ -5,6 +5,7 @@
 mod decision;
 mod durable;
 mod measure;
+mod server;
 mod swap;
 
 use anyhow::Result;
@@ -13,6 +14,9 @@ fn main() -> Result<()> {
     let only = std::env::args().nth(1).unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || name.contains(&only);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if only == server::NATIVE {
+        return runtime.block_on(server::serve_native());
+    }
     if wanted("decision") {
         runtime.block_on(decision::run())?;
     }
@@ -21,6 +25,9 @@ fn main() -> Result<()> {
     }
     if wanted("durable") {
         runtime.block_on(durable::run())?;
+    }
+    if wanted("server") {
+        runtime.block_on(server::run())?;
     }
     Ok(())
 }
