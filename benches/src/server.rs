@@ -15,9 +15,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use envoy_types::ext_authz::v3::{
-    CheckResponseExt as _,
-    pb::{Authorization, AuthorizationClient, AuthorizationServer, CheckRequest, CheckResponse},
+use envoy_types::{
+    ext_authz::v3::{
+        CheckResponseExt as _,
+        pb::{Authorization, AuthorizationServer, CheckRequest, CheckResponse},
+    },
+    pb::envoy::service::auth::v3::authorization_client::AuthorizationClient,
 };
 use platform_base::clock;
 use platform_proto::kv::v1::{GetRequest, PutRequest, kv_client::KvClient};
@@ -48,7 +51,11 @@ impl Drop for Guard {
 
 fn binary() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("platform");
-    if path.exists() { Ok(path) } else { bail!("no `{}`; `cargo build --release -p platform-daemon` makes it", path.display()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        bail!("no `{}`; `cargo build --release -p platform-daemon` makes it", path.display())
+    }
 }
 
 fn dist() -> PathBuf {
@@ -71,8 +78,8 @@ async fn start(data: &Path) -> Result<(Guard, String, Duration)> {
             bail!("the daemon did not become ready within a minute");
         }
         if let Ok(address) = std::fs::read_to_string(data.join("address"))
-            && let Ok(mut client) = HealthClient::connect(format!("http://{}", address.trim())).await
-            && let Ok(answer) = client.check(HealthCheckRequest::default()).await
+            && let Ok(channel) = Endpoint::from_shared(format!("http://{}", address.trim()))?.connect().await
+            && let Ok(answer) = HealthClient::new(channel).check(HealthCheckRequest::default()).await
             && answer.get_ref().status == 1
         {
             let took = clock::now().saturating_duration_since(begun);
@@ -103,7 +110,9 @@ async fn channels(address: &str) -> Result<Vec<Channel>> {
 }
 
 /// Microseconds per call with many calls in flight.
-async fn load<F: Future<Output = bool> + Send>(channels: &[Channel], call: impl Fn(Channel) -> F + Copy + Send + 'static) -> f64 {
+async fn load<F: Future<Output = bool> + Send>(
+    channels: &[Channel], call: impl Fn(Channel) -> F + Copy + Send + 'static,
+) -> f64 {
     let done = Arc::new(AtomicU64::new(0));
     let begun = clock::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -184,7 +193,7 @@ async fn kv(data: &Path, channels: &[Channel]) -> Result<()> {
             next => format!("bench-{next}"),
         };
         let value = vec![7; 100];
-        let mut request = Request::new(PutRequest { key, value, ..Default::default() });
+        let mut request = Request::new(PutRequest { key, value: value.into(), ..Default::default() });
         request.metadata_mut().insert("authorization", token.clone());
         KvClient::new(channel).put(request).await.is_ok()
     };

@@ -15,19 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let files = CAPABILITIES.map(|name| root.join(format!("platform/{name}/v1/{name}.proto")));
     let mut compiler = protox::Compiler::new([&root])?;
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(files)?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
     // Encoded by the compiler itself: the typed set would drop the HTTP annotations, which it has no field for.
-    fs::write(
-        out.join("descriptors.bin"),
-        compiler.encode_file_descriptor_set(),
-    )?;
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure()
-        .bytes(".")
-        .btree_map(".")
-        .compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -111,8 +111,10 @@ impl Audit {
                 Err(error) => return Err(error.into()),
             };
             for item in items.into_iter().rev().filter(|item| item.sequence < end) {
-                let event: AuditEvent = serde_json::from_slice(&item.data)
-                    .map_err(|error| Error::Record { key: format!("{JOURNAL} {}", item.sequence), why: error.to_string() })?;
+                let event: AuditEvent = serde_json::from_slice(&item.data).map_err(|error| Error::Record {
+                    key: format!("{JOURNAL} {}", item.sequence),
+                    why: error.to_string(),
+                })?;
                 if subject.is_empty() || is_about(&event.subject, subject) {
                     records.push(AuditRecord { sequence: item.sequence, time_ns: item.time_ns, event });
                     if records.len() == limit {

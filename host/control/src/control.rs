@@ -187,14 +187,14 @@ impl Control {
 
     fn slot_view(&self, name: &SlotName, binding: &Arc<BindingRecord>) -> SlotView {
         let status = self.plane.slot_status(name);
-        let serves = status.as_ref().is_some_and(|status| status.generation == binding.generation);
-        let ready = serves && status.as_ref().is_some_and(|status| status.ready);
-        let problem = match self.problems.lock().get(name) {
-            Some(problem) => problem.clone(),
-            None if !serves => "it is being prepared".to_owned(),
-            None if !ready => "a plugin rests after faults in a row".to_owned(),
-            None => String::new(),
+        // While a swap is under way the generation before serves, and that is all that readiness asks for.
+        let problem = match (self.problems.lock().get(name), &status) {
+            (Some(problem), _) => problem.clone(),
+            (None, None) => "it is being prepared".to_owned(),
+            (None, Some(status)) if !status.ready => "a plugin rests after faults in a row".to_owned(),
+            (None, Some(_)) => String::new(),
         };
+        let ready = problem.is_empty();
         SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status }
     }
 

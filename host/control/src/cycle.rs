@@ -19,8 +19,11 @@ type Calls = BTreeSet<SlotKind>;
 
 /// Checks that `binding` in `slot`, with everything else as `view` has it, closes no circle.
 pub(crate) fn check(view: &View, slot: &SlotName, binding: &BindingRecord) -> Result<()> {
-    let mut slots: BTreeMap<&SlotName, Calls> =
-        view.bindings().filter(|(name, _)| name.kind.is_provider()).map(|(name, bound)| (name, calls(view, bound))).collect();
+    let mut slots: BTreeMap<&SlotName, Calls> = view
+        .bindings()
+        .filter(|(name, _)| name.kind.is_provider())
+        .map(|(name, bound)| (name, calls(view, bound)))
+        .collect();
     slots.insert(slot, calls(view, binding));
     let mut namespaces: BTreeSet<Option<&Name>> = BTreeSet::from([None]);
     namespaces.extend(slots.keys().map(|name| name.qualifier.as_ref()));

@@ -182,7 +182,9 @@ pub enum Error {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// Grants changed, but a slot still serves with those from before.
-    #[error("grants of `{plugin}` are changed, but some slots still serve with the old ones: {problems}; bind them again")]
+    #[error(
+        "grants of `{plugin}` are changed, but some slots still serve with the old ones: {problems}; bind them again"
+    )]
     PartlyGranted {
         /// The plugin.
         plugin: String,
@@ -237,9 +239,11 @@ impl Error {
             Self::Unnamed(_) | Self::SlotName(_) | Self::Grant(_) | Self::FailureMode(_) | Self::Mode(_) => {
                 Kind::InvalidArgument
             }
-            Self::EmptyChain(_) | Self::LongChain { .. } | Self::WrongSlot { .. } | Self::PageToken(_) | Self::Declared(_) => {
-                Kind::InvalidArgument
-            }
+            Self::EmptyChain(_)
+            | Self::LongChain { .. }
+            | Self::WrongSlot { .. }
+            | Self::PageToken(_)
+            | Self::Declared(_) => Kind::InvalidArgument,
             Self::Settings { error: settings::Error::Busy, .. } => Kind::Unavailable,
             Self::Settings { .. } => Kind::InvalidArgument,
             Self::UnknownPlugin(_) | Self::UnknownGeneration { .. } | Self::NotBound(_) => Kind::NotFound,

@@ -59,7 +59,9 @@ pub enum Rejection {
         size: usize,
     },
     /// It is something else.
-    #[error("it is no WebAssembly: it starts with `{start}`; build a component, for example with `cargo build --target wasm32-wasip2`")]
+    #[error(
+        "it is no WebAssembly: it starts with `{start}`; build a component, for example with `cargo build --target wasm32-wasip2`"
+    )]
     NotWasm {
         /// Its first bytes, readable.
         start: String,
@@ -68,7 +70,9 @@ pub enum Rejection {
     #[error("it is WebAssembly text; make it binary with `wasm-tools parse FILE -o FILE.wasm`")]
     Text,
     /// It is a core module.
-    #[error("it is a core module, not a component; make one with `wasm-tools component new FILE -o FILE.component.wasm`, or build for the target `wasm32-wasip2`")]
+    #[error(
+        "it is a core module, not a component; make one with `wasm-tools component new FILE -o FILE.component.wasm`, or build for the target `wasm32-wasip2`"
+    )]
     CoreModule,
     /// It ends too early.
     #[error("it is truncated: it ends after {size} bytes, in the middle of something; copy it again")]
@@ -195,7 +199,9 @@ fn recognise(bytes: &[u8]) -> Result<(), Rejection> {
         },
         _ if bytes.iter().all(|byte| *byte == 0) => Err(Rejection::Zeros),
         _ if bytes.trim_ascii_start().starts_with(b"(") => Err(Rejection::Text),
-        _ => Err(Rejection::NotWasm { start: bytes.iter().take(8).flat_map(|byte| byte.escape_ascii()).map(char::from).collect() }),
+        _ => Err(Rejection::NotWasm {
+            start: bytes.iter().take(8).flat_map(|byte| byte.escape_ascii()).map(char::from).collect(),
+        }),
     }
 }
 

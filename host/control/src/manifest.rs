@@ -59,7 +59,8 @@ impl Manifest {
             if path == "." { error.inner().to_string() } else { format!("`{path}`: {}", error.inner()) }
         })?;
         deserializer.end().map_err(|error| error.to_string())?;
-        let texts = [("description", &manifest.description), ("license", &manifest.license), ("source", &manifest.source)];
+        let texts =
+            [("description", &manifest.description), ("license", &manifest.license), ("source", &manifest.source)];
         for (member, text) in texts {
             if text.chars().nth(TEXT_CHARS_MAX).is_some() {
                 return Err(format!("`{member}` is longer than {TEXT_CHARS_MAX} characters"));

@@ -165,27 +165,36 @@ impl State {
         Arc::clone(&self.view.read())
     }
 
+    /// The state now, read anew when it is not known what became of the last commit.
+    pub(crate) async fn fresh(&self) -> Result<Arc<View>> {
+        let _turn = self.commit.lock().await;
+        if self.stale.load(Ordering::SeqCst) {
+            self.reload().await?;
+        }
+        Ok(self.view())
+    }
+
+    async fn reload(&self) -> Result<()> {
+        let fresh = load(&*self.storage, &self.scope).await?;
+        *self.view.write() = Arc::new(fresh);
+        self.stale.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Makes the changes that `plan` asks for, all or none. `plan` sees the state that they are made on, and can refuse.
     pub(crate) async fn commit(&self, plan: impl FnOnce(&View) -> Result<Vec<Edit>> + Send) -> Result<()> {
         let _turn = self.commit.lock().await;
-        if self.stale.swap(true, Ordering::SeqCst) {
-            let fresh = load(&*self.storage, &self.scope).await?;
-            *self.view.write() = Arc::new(fresh);
+        if self.stale.load(Ordering::SeqCst) {
+            self.reload().await?;
         }
-        // Until it is known what became of the commit, also when this future is dropped, the view is not trusted.
         let view = self.view();
-        let edits = match plan(&view) {
-            Ok(edits) => edits,
-            Err(error) => {
-                self.stale.store(false, Ordering::SeqCst);
-                return Err(error);
-            }
-        };
+        let edits = plan(&view)?;
         if edits.is_empty() {
-            self.stale.store(false, Ordering::SeqCst);
             return Ok(());
         }
         let writes = edits.iter().map(|edit| write(&view, edit)).collect::<Result<Vec<_>>>()?;
+        // Until it is known what became of the commit, also when this future is dropped, the view is not trusted.
+        self.stale.store(true, Ordering::SeqCst);
         let revision = self.storage.commit(&self.scope, TABLE, writes).await?;
         let mut next = View::clone(&view);
         for edit in edits {
@@ -232,7 +241,8 @@ impl View {
             let value: PluginRecord = decode(key, &entry.value)?;
             self.plugins.insert(value.key()?, Kept { value: Arc::new(value), revision });
         } else if let Some(name) = key.strip_prefix(SLOT) {
-            let name = name.parse().map_err(|error: platform_dataplane::InvalidSlotName| unreadable(error.to_string()))?;
+            let name =
+                name.parse().map_err(|error: platform_dataplane::InvalidSlotName| unreadable(error.to_string()))?;
             self.slots.insert(name, Kept { value: decode(key, &entry.value)?, revision });
         } else if let Some(declared) = key.strip_prefix(DECLARED) {
             let value = String::from_utf8(entry.value.to_vec()).map_err(|error| unreadable(error.to_string()))?;
@@ -245,16 +255,18 @@ impl View {
 /// The write of an edit, on condition that what it replaces is what the view shows.
 fn write(view: &View, edit: &Edit) -> Result<Write> {
     let condition = |revision: Option<u64>| revision.map_or(Condition::Absent, Condition::At);
-    let put = |key: String, value: Vec<u8>, condition| Write::Put { key, value: Bytes::from(value), condition, ttl: None };
+    let put =
+        |key: String, value: Vec<u8>, condition| Write::Put { key, value: Bytes::from(value), condition, ttl: None };
     Ok(match edit {
         Edit::PutPlugin(record) => {
             let key = record.key()?;
             let condition = condition(view.plugins.get(&key).map(|kept| kept.revision));
             put(plugin_key(&key), encode(record.as_ref())?, condition)
         }
-        Edit::RemovePlugin(key) => {
-            Write::Delete { key: plugin_key(key), condition: condition(view.plugins.get(key).map(|kept| kept.revision)) }
-        }
+        Edit::RemovePlugin(key) => Write::Delete {
+            key: plugin_key(key),
+            condition: condition(view.plugins.get(key).map(|kept| kept.revision)),
+        },
         Edit::PutSlot(name, record) => {
             let condition = condition(view.slots.get(name).map(|kept| kept.revision));
             put(format!("{SLOT}{name}"), encode(record)?, condition)
@@ -268,7 +280,9 @@ fn write(view: &View, edit: &Edit) -> Result<Write> {
         Edit::PutDeclared(entry, value) => {
             put(format!("{DECLARED}{entry}"), value.clone().into_bytes(), Condition::Always)
         }
-        Edit::RemoveDeclared(entry) => Write::Delete { key: format!("{DECLARED}{entry}"), condition: Condition::Always },
+        Edit::RemoveDeclared(entry) => {
+            Write::Delete { key: format!("{DECLARED}{entry}"), condition: Condition::Always }
+        }
     })
 }
 

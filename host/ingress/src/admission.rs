@@ -95,11 +95,7 @@ impl Admission {
 
     /// The context of a call whose caller is known already, or need not be.
     pub(crate) fn context(
-        &self,
-        identity: Option<&Arc<Identity>>,
-        namespace: &Name,
-        demand: Demand,
-        named: Option<Duration>,
+        &self, identity: Option<&Arc<Identity>>, namespace: &Name, demand: Demand, named: Option<Duration>,
         headers: &HeaderMap,
     ) -> CallContext {
         let (default_ms, max_ms) = match demand {
@@ -107,7 +103,8 @@ impl Admission {
             Demand::Control => (self.deadlines.control_ms, self.deadlines.control_ms),
         };
         let timeout = named.unwrap_or_else(|| Duration::from_millis(default_ms)).min(Duration::from_millis(max_ms));
-        let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace(text));
+        let traceparent =
+            headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace(text));
         CallContext {
             caller: identity.map(|identity| Arc::clone(&identity.caller)),
             namespace: namespace.shared(),
@@ -134,9 +131,10 @@ fn permit(demand: Demand, identity: &Identity, namespace: &Name) -> Result<(), F
     let denied = |reason, message| Err(Fault::new(Code::PermissionDenied, reason, message));
     let subject = &identity.caller.subject;
     match demand {
-        Demand::Control if identity.access < Access::Control || !identity.caller.roles.contains(ADMIN_ROLE) => {
-            denied("ADMIN_REQUIRED", format!("`{subject}` lacks the role `{ADMIN_ROLE}`, or its token has no access `control`"))
-        }
+        Demand::Control if identity.access < Access::Control || !identity.caller.roles.contains(ADMIN_ROLE) => denied(
+            "ADMIN_REQUIRED",
+            format!("`{subject}` lacks the role `{ADMIN_ROLE}`, or its token has no access `control`"),
+        ),
         Demand::Data if identity.access < Access::Data => {
             let message = format!("the token of `{subject}` is good for checks only: its issuer needs access `data`");
             denied("DATA_ACCESS_REQUIRED", message)
@@ -160,10 +158,13 @@ pub(crate) fn namespace(headers: &HeaderMap) -> Result<Name, Fault> {
 
 /// The timeout that the headers name; a gRPC one goes before.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Fault> {
-    for (name, parse) in [(GRPC_TIMEOUT_HEADER, grpc_timeout as fn(&str) -> Option<Duration>), (TIMEOUT_HEADER, http_timeout)] {
+    for (name, parse) in
+        [(GRPC_TIMEOUT_HEADER, grpc_timeout as fn(&str) -> Option<Duration>), (TIMEOUT_HEADER, http_timeout)]
+    {
         let Some(value) = headers.get(name) else { continue };
         let parsed = value.to_str().ok().and_then(parse);
-        let message = || format!("`{name}` is no timeout: write for example `1500m` for gRPC, `1500ms` or `2s` for HTTP");
+        let message =
+            || format!("`{name}` is no timeout: write for example `1500m` for gRPC, `1500ms` or `2s` for HTTP");
         return parsed.map(Some).ok_or_else(|| Fault::invalid("INVALID_TIMEOUT", message()));
     }
     Ok(None)
@@ -204,12 +205,20 @@ pub(crate) fn is_trace(text: &str) -> bool {
     };
     let some = |part: &str| part.bytes().any(|byte| byte != b'0');
     let mut parts = text.splitn(5, '-');
-    let (Some(version), Some(trace), Some(span), Some(flags)) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(version), Some(trace), Some(span), Some(flags)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return false;
     };
     let rest_fits = parts.next().is_none() || (version != "00" && text.len() <= 256);
-    hex(version, 2) && version != "ff" && hex(trace, 32) && some(trace) && hex(span, 16) && some(span) && hex(flags, 2) && rest_fits
+    hex(version, 2)
+        && version != "ff"
+        && hex(trace, 32)
+        && some(trace)
+        && hex(span, 16)
+        && some(span)
+        && hex(flags, 2)
+        && rest_fits
 }
 
 #[cfg(test)]
@@ -224,7 +233,11 @@ mod tests {
             StaticToken::admin("the-admins-token"),
             StaticToken::new("svc/a", "the-token-of-svc-a"),
             StaticToken { access: Access::Check, ..StaticToken::new("user", "the-token-of-user") },
-            StaticToken { roles: vec!["admin".into()], access: Access::Data, ..StaticToken::new("b", "the-token-of-b-b") },
+            StaticToken {
+                roles: vec!["admin".into()],
+                access: Access::Data,
+                ..StaticToken::new("b", "the-token-of-b-b")
+            },
         ];
         let authenticator = Arc::new(IdentityConfig { tokens, jwt: Vec::new() }.build().unwrap());
         Admission { authenticator, deadlines: DeadlineConfig::default() }

@@ -35,8 +35,16 @@ pub use told::Gateway;
 const GATEWAY_TOKEN: &str = "x-platform-token";
 /// Headers that belong to a connection or frame a message: no policy sets or removes them.
 const FRAMING: [&str; 10] = [
-    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-    "upgrade", "content-type",
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-type",
 ];
 /// What is escaped in identity headers: what a header can't carry, and what separates roles.
 const IDENTITY: &AsciiSet = &CONTROLS.add(b'%').add(b',');
@@ -127,9 +135,7 @@ pub(crate) enum Presented<'a> {
 
 impl Checker {
     pub(crate) fn new(
-        plane: Arc<Plane>,
-        authenticator: Arc<Authenticator>,
-        config: CheckConfig,
+        plane: Arc<Plane>, authenticator: Arc<Authenticator>, config: CheckConfig,
     ) -> Result<Self, InvalidHeaderName> {
         let name = |text: &str| text.parse::<HeaderName>().map_err(|_| InvalidHeaderName(text.to_owned()));
         let (subject_header, roles_header) = (name(&config.subject_header)?, name(&config.roles_header)?);
@@ -142,8 +148,12 @@ impl Checker {
             return Ok(());
         }
         let identity = match headers.get(GATEWAY_TOKEN) {
-            Some(value) => value.to_str().map_err(|_| TokenError::Malformed).and_then(|token| self.authenticator.verify(token)),
-            None if grpc => self.authenticator.identify(headers).and_then(|identity| identity.ok_or(TokenError::Unknown)),
+            Some(value) => {
+                value.to_str().map_err(|_| TokenError::Malformed).and_then(|token| self.authenticator.verify(token))
+            }
+            None if grpc => {
+                self.authenticator.identify(headers).and_then(|identity| identity.ok_or(TokenError::Unknown))
+            }
             None => Err(TokenError::Unknown),
         };
         match identity {
@@ -247,10 +257,7 @@ fn visible(name: &str, value: &str) -> bool {
 
 fn invalid_token(error: TokenError) -> Verdict {
     let challenge = "Bearer error=\"invalid_token\"".to_owned();
-    Verdict {
-        response_headers: vec![("www-authenticate".to_owned(), challenge)],
-        ..denial(401, error.to_string())
-    }
+    Verdict { response_headers: vec![("www-authenticate".to_owned(), challenge)], ..denial(401, error.to_string()) }
 }
 
 pub(crate) fn denial(status: u16, reason: String) -> Verdict {
@@ -281,7 +288,8 @@ mod tests {
             roles: ["a,b".into(), "c".into()].into(),
             ..Caller::default()
         };
-        let identity = Identity { caller: Arc::new(caller), access: Access::Check, namespaces: Namespaces::All, expires_s: None };
+        let identity =
+            Identity { caller: Arc::new(caller), access: Access::Check, namespaces: Namespaces::All, expires_s: None };
         let (subject, roles) = Checker::identity_values(Some(&Arc::new(identity)));
         assert_eq!(subject, "j%C3%BCrgen%0D%0Ax-admin: 1");
         assert_eq!(roles, "a%2Cb,c");

@@ -102,7 +102,9 @@ impl Family<'_> {
 
     /// One histogram: counts of each bucket with its upper bound in seconds, not cumulated, those above all bounds, and the
     /// sum in seconds.
-    pub(crate) fn buckets(&mut self, labels: &[(&str, &str)], counts: &[(f64, u64)], above: u64, sum_s: f64) -> &mut Self {
+    pub(crate) fn buckets(
+        &mut self, labels: &[(&str, &str)], counts: &[(f64, u64)], above: u64, sum_s: f64,
+    ) -> &mut Self {
         let mut total = 0;
         for (bound, count) in counts {
             total += count;

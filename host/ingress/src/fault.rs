@@ -192,7 +192,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_has_the_members_of_the_standard() {
-        let fault = Fault::invalid("METHOD_NOT_ALLOWED", "no").http(StatusCode::METHOD_NOT_ALLOWED).with("allow", "GET, PUT");
+        let fault =
+            Fault::invalid("METHOD_NOT_ALLOWED", "no").http(StatusCode::METHOD_NOT_ALLOWED).with("allow", "GET, PUT");
         let response = fault.response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[header::ALLOW], "GET, PUT");

@@ -100,5 +100,7 @@ impl Front {
 
 fn no_grpc_web() -> Response<Body> {
     let message = "gRPC-Web is not spoken here: use HTTP/JSON, see `/openapi.json`";
-    Fault::new(Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", message).http(StatusCode::UNSUPPORTED_MEDIA_TYPE).response()
+    Fault::new(Code::Unimplemented, "UNSUPPORTED_MEDIA_TYPE", message)
+        .http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        .response()
 }

@@ -108,9 +108,12 @@ const SERVICE_UNKNOWN: HealthCheckResponse = HealthCheckResponse { status: 3 };
 
 #[tonic::async_trait]
 impl health_server::Health for Health {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self, request: Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        let status = self.status(&service).ok_or_else(|| Status::not_found(format!("there is no service `{service}`")))?;
+        let status =
+            self.status(&service).ok_or_else(|| Status::not_found(format!("there is no service `{service}`")))?;
         Ok(tonic::Response::new(answer(status)))
     }
 

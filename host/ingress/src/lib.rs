@@ -30,7 +30,8 @@ use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
     auth::v1::auth_server::AuthServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
-    plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer, server::v1::server_server::ServerServer,
+    plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
+    server::v1::server_server::ServerServer,
 };
 use prost_reflect::DescriptorPool;
 use tokio::sync::Semaphore;
@@ -144,11 +145,7 @@ impl Config {
     }
 
     fn routes(
-        &self,
-        parts: Parts,
-        health: &Health,
-        draining: &CancellationToken,
-        authenticator: Arc<Authenticator>,
+        &self, parts: Parts, health: &Health, draining: &CancellationToken, authenticator: Arc<Authenticator>,
     ) -> Result<Routes, IngressError> {
         let watches = Arc::new(Semaphore::new(self.limits.watches_max.min(Semaphore::MAX_PERMITS)));
         let shared = Shared { plane: parts.plane, draining: draining.clone(), watches };

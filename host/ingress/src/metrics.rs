@@ -91,7 +91,8 @@ fn write_requests(out: &mut Exposition, requests: &Requests) {
             }
         }
     }
-    let mut family = out.histogram("platform_request_seconds", "Time to the answer, or to the first message of a stream.");
+    let mut family =
+        out.histogram("platform_request_seconds", "Time to the answer, or to the first message of a stream.");
     for (path, method) in requests.methods.iter().filter(|(_, method)| used(method)) {
         let counts: Vec<_> = method.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let total = Duration::from_micros(method.total_us.load(Ordering::Relaxed));
@@ -100,10 +101,7 @@ fn write_requests(out: &mut Exposition, requests: &Requests) {
 }
 
 fn write_buckets(
-    family: &mut crate::exposition::Family<'_>,
-    labels: &[(&str, &str)],
-    bounds_us: &[u64],
-    counts: &[u64],
+    family: &mut crate::exposition::Family<'_>, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64],
     total: Duration,
 ) {
     let bound = |us: &u64| Duration::from_micros(*us).as_secs_f64();
@@ -166,7 +164,10 @@ mod tests {
         requests.record("/platform.kv.v1.Kv/Get", Code::NotFound, Duration::from_micros(120));
         requests.record("/nobody/knows", Code::Ok, Duration::from_secs(60));
         let text = text(Format::Prometheus, &requests, &Counts::default(), &[], true);
-        assert!(text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"), "{text}");
+        assert!(
+            text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"),
+            "{text}"
+        );
         assert!(text.contains("platform_requests_total{method=\"other\",code=\"OK\"} 1\n"), "{text}");
         assert!(text.contains("le=\"0.00025\"} 1\n"), "{text}");
         assert!(text.contains("platform_request_seconds_bucket{method=\"other\",le=\"10.0\"} 0\n"), "{text}");

@@ -165,7 +165,9 @@ fn answer(operation: &Operation, schemas: &mut Schemas<'_>) -> Value {
     for Binding { response, .. } in &operation.bindings {
         match response {
             None => content.insert("application/json".to_owned(), json!({"schema": schemas.message(output)})),
-            Some(field) if field.kind() == Kind::Bytes => content.insert("application/octet-stream".to_owned(), json!({})),
+            Some(field) if field.kind() == Kind::Bytes => {
+                content.insert("application/octet-stream".to_owned(), json!({}))
+            }
             Some(field) => content.insert("application/json".to_owned(), json!({"schema": schemas.field(field)})),
         };
     }

@@ -81,7 +81,8 @@ impl Ingress {
                     continue;
                 }
             };
-            let (builder, watcher, front, cut) = (Arc::clone(&builder), graceful.watcher(), Arc::clone(&self.front), cut.clone());
+            let (builder, watcher, front, cut) =
+                (Arc::clone(&builder), graceful.watcher(), Arc::clone(&self.front), cut.clone());
             tasks.spawn("connection", async move {
                 let open = Open::new(&front);
                 let service = service_fn(|request| {
@@ -128,8 +129,7 @@ impl Ingress {
 
 /// A connection, once there is room for it.
 async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
+    listener: &TcpListener, connections: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>)> {
     let permit = Arc::clone(connections).acquire_owned().await.ok();
     let (stream, peer) = listener.accept().await?;

@@ -40,10 +40,7 @@ pub(crate) struct Transcoder {
 impl Transcoder {
     /// Answers for every method in `pool` that has a mapping, through `methods`.
     pub(crate) fn new(
-        pool: &DescriptorPool,
-        methods: Arc<Methods>,
-        admission: Arc<Admission>,
-        limits: Limits,
+        pool: &DescriptorPool, methods: Arc<Methods>, admission: Arc<Admission>, limits: Limits,
     ) -> Result<Self, TableError> {
         Ok(Self { table: Table::new(pool)?, methods, admission, limits })
     }

@@ -1,6 +1,11 @@
 //! The capabilities through gRPC and HTTP/JSON, with the shipped components behind them.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't be set up has failed"
+)]
 
 #[path = "support/server.rs"]
 mod server;

@@ -1,6 +1,11 @@
 //! What gateways ask, and what clients behind them try, against a real policy.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't be set up has failed"
+)]
 
 #[path = "support/server.rs"]
 mod server;
@@ -10,7 +15,9 @@ use std::collections::HashMap;
 use envoy_types::{
     ext_authz::v3::pb::{CheckRequest, CheckResponse, HttpResponse},
     pb::envoy::service::auth::v3::{
-        AttributeContext, attribute_context::{self, HttpRequest}, authorization_client::AuthorizationClient,
+        AttributeContext,
+        attribute_context::{self, HttpRequest},
+        authorization_client::AuthorizationClient,
     },
 };
 use serde_json::json;
@@ -60,7 +67,13 @@ async fn clients_inject_nothing() {
     assert_eq!(nginx(&server, "GET", "/orders/7", &other, "").await.status, 401);
     let both = [("x-original-method", "GET"), ("x-original-uri", "/orders/7"), other[0], other[1]];
     assert_eq!(server.http("GET", "/forward-auth", &both, b"", "").await.status, 403);
-    for uri in ["/public/../orders/7", "/public/%2e%2e/orders/7", "/public//orders", "/public/%2Forders", "/public\\..\\orders"] {
+    for uri in [
+        "/public/../orders/7",
+        "/public/%2e%2e/orders/7",
+        "/public//orders",
+        "/public/%2Forders",
+        "/public\\..\\orders",
+    ] {
         assert_eq!(nginx(&server, "GET", uri, &[], "").await.status, 403, "{uri}");
     }
     assert_eq!(nginx(&server, "GET", "/%70ublic/a", &[], "").await.status, 200, "the same path, written differently");

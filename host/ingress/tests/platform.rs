@@ -1,6 +1,11 @@
 //! What the front doors tell of the platform, what they refuse, and how they close.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't be set up has failed"
+)]
 
 #[path = "support/server.rs"]
 mod server;
@@ -34,7 +39,10 @@ async fn health_metrics_and_the_document_are_open_here() {
     let text = server.get("/metrics").await;
     assert!(text.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let text = text.text();
-    assert!(text.contains("platform_requests_total{method=\"/platform.plugin.v1.Plugins/Bind\",code=\"OK\"} 1\n"), "{text}");
+    assert!(
+        text.contains("platform_requests_total{method=\"/platform.plugin.v1.Plugins/Bind\",code=\"OK\"} 1\n"),
+        "{text}"
+    );
     assert!(text.contains("platform_slot_generation{slot=\"kv.store\"} 1\n"), "{text}");
     let open = server.http("GET", "/metrics", &[("accept", "application/openmetrics-text")], b"", "").await;
     assert!(open.text().ends_with("# EOF\n"));
@@ -125,7 +133,10 @@ async fn an_address_in_use_is_named() {
         about: platform_ingress::About::default(),
     };
     let error = taken.build(parts).await.unwrap_err();
-    assert!(matches!(&error, IngressError::AddressInUse { address } if *address == server.address.to_string()), "{error}");
+    assert!(
+        matches!(&error, IngressError::AddressInUse { address } if *address == server.address.to_string()),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

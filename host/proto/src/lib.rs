@@ -69,33 +69,13 @@ mod tests {
     fn descriptors_keep_http_annotations_and_comments() {
         let pool = DescriptorPool::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let http = pool.get_extension_by_name("google.api.http").unwrap();
-        let ours: Vec<_> = pool
-            .services()
-            .filter(|service| service.package_name().starts_with("platform."))
-            .collect();
+        let ours: Vec<_> = pool.services().filter(|service| service.package_name().starts_with("platform.")).collect();
         assert_eq!(ours.len(), 6);
-        for method in ours
-            .iter()
-            .flat_map(prost_reflect::ServiceDescriptor::methods)
-        {
-            assert!(
-                method.options().has_extension(&http),
-                "`{}` has no HTTP mapping",
-                method.full_name()
-            );
+        for method in ours.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
+            assert!(method.options().has_extension(&http), "`{}` has no HTTP mapping", method.full_name());
         }
         let file = pool.get_file_by_name("platform/kv/v1/kv.proto").unwrap();
-        let commented = |location: &prost_types::source_code_info::Location| {
-            location.leading_comments.is_some()
-        };
-        assert!(
-            file.file_descriptor_proto()
-                .source_code_info
-                .as_ref()
-                .unwrap()
-                .location
-                .iter()
-                .any(commented)
-        );
+        let commented = |location: &prost_types::source_code_info::Location| location.leading_comments.is_some();
+        assert!(file.file_descriptor_proto().source_code_info.as_ref().unwrap().location.iter().any(commented));
     }
 }

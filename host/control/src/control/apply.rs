@@ -175,7 +175,9 @@ impl Control {
             let current = view.slot(&slot).current;
             if current.is_some_and(|current| current.bound_by == CONFIG) {
                 let result = self.unbind_now(&slot).await;
-                self.audit.note(CONFIG, "unbind", &slot.to_string(), &result, |last| format!("generation {last}")).await;
+                self.audit
+                    .note(CONFIG, "unbind", &slot.to_string(), &result, |last| format!("generation {last}"))
+                    .await;
                 match result {
                     Ok(_) => applied.changes.push(Change::Unbound(slot.clone())),
                     Err(error) => {
@@ -197,10 +199,13 @@ fn path(declaration: &Declaration, declared: &DeclaredPlugin) -> Result<PathBuf>
         (Some(path), _) => Ok(declaration.folder.join(path)),
         (None, Some(name)) => {
             let candidates = declaration.bundled.iter().map(|folder| folder.join(format!("{name}.wasm")));
-            let missing = || Error::Declared(format!("`{name}` does not ship with the daemon; give its file as `path`"));
+            let missing =
+                || Error::Declared(format!("`{name}` does not ship with the daemon; give its file as `path`"));
             candidates.into_iter().find(|path| path.is_file()).ok_or_else(missing)
         }
-        (None, None) => Err(Error::Declared("the entry needs `path`, or the `name` of a plugin that ships with the daemon".to_owned())),
+        (None, None) => Err(Error::Declared(
+            "the entry needs `path`, or the `name` of a plugin that ships with the daemon".to_owned(),
+        )),
     }
 }
 

@@ -123,7 +123,8 @@ impl Control {
             if given > CHAIN_MAX {
                 return Err(Error::LongChain { given, max: CHAIN_MAX });
             }
-            let chain = request.chain.into_iter().map(|link| resolve(&view, &slot, link)).collect::<Result<Vec<_>>>()?;
+            let chain =
+                request.chain.into_iter().map(|link| resolve(&view, &slot, link)).collect::<Result<Vec<_>>>()?;
             let fallback = match &request.failure {
                 FailureMode::Fallback(name) => {
                     Some(resolve(&view, &slot, LinkRequest::new(Reference::Name(name.clone())))?)
@@ -214,7 +215,9 @@ impl Control {
         };
         match self.state.commit(plan).await {
             Ok(()) | Err(Error::Changed(_)) => {}
-            Err(error) => tracing::error!(%slot, %error, "a binding that failed could not be taken back; a restart will try it again"),
+            Err(error) => {
+                tracing::error!(%slot, %error, "a binding that failed could not be taken back; a restart will try it again")
+            }
         }
     }
 

@@ -100,7 +100,9 @@ impl Control {
                 .component(digest, "component", || Ok(component.to_vec()))
                 .map_err(|error| Rejection::Invalid(format!("{error:#}")))?;
             let prepared = if snapshots { snapshot::prepare(&artifacts, digest, &component) } else { Ok(()) };
-            Ok(prepared.err().map(|error| format!("{error}; every instance will read the settings anew, which takes longer")))
+            Ok(prepared
+                .err()
+                .map(|error| format!("{error}; every instance will read the settings anew, which takes longer")))
         })
         .await?;
         warnings.extend(warning);
@@ -125,8 +127,10 @@ impl Control {
     /// Removes files of a component that no record names.
     async fn discard(&self, digest: Digest) {
         let _both = self.installed.lock().await;
-        if self.state.view().with_digest(digest).is_some() {
-            return;
+        match self.state.fresh().await {
+            Ok(view) if view.with_digest(digest).is_none() => {}
+            // Without the state it is not known whether a record names it; the next start will know.
+            _ => return,
         }
         let (files, artifacts) = (Arc::clone(&self.files), self.artifacts.clone());
         let removed = blocking(move || {

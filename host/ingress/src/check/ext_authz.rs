@@ -132,9 +132,13 @@ impl ExtAuthz {
             // Envoy knows a closed list of statuses and takes any other for a broken answer.
             let known = HttpStatusCode::try_from(status).is_ok();
             let status = HttpStatus { code: if known { status } else { HttpStatusCode::Forbidden as i32 } };
-            let headers = usable(&verdict.response_headers).map(|(name, value)| option(name.as_str(), &value)).collect();
+            let headers =
+                usable(&verdict.response_headers).map(|(name, value)| option(name.as_str(), &value)).collect();
             let body = verdict.reason.clone();
-            (Code::PermissionDenied, HttpResponse::DeniedResponse(DeniedHttpResponse { status: Some(status), headers, body }))
+            (
+                Code::PermissionDenied,
+                HttpResponse::DeniedResponse(DeniedHttpResponse { status: Some(status), headers, body }),
+            )
         };
         CheckResponse {
             status: Some(rpc::Status { code: code.into(), ..Default::default() }),

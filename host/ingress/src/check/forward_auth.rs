@@ -16,10 +16,7 @@ use super::{
     told::{Told, Untold},
     usable, visible,
 };
-use crate::{
-    fault::Fault,
-    identity::Identity,
-};
+use crate::{fault::Fault, identity::Identity};
 
 /// Names of headers that the gateway should take away from the request that passes.
 const REMOVE: HeaderName = HeaderName::from_static("x-platform-remove-headers");
@@ -39,7 +36,9 @@ impl<'a> Door<'a> {
         if let Some(rest) = path.strip_prefix("/forward-auth") {
             return match rest.strip_prefix('/') {
                 None if rest.is_empty() => Some(Self::Forward { policy: None }),
-                Some(policy) if !policy.is_empty() && !policy.contains('/') => Some(Self::Forward { policy: Some(policy) }),
+                Some(policy) if !policy.is_empty() && !policy.contains('/') => {
+                    Some(Self::Forward { policy: Some(policy) })
+                }
                 _ => None,
             };
         }
@@ -193,7 +192,9 @@ mod tests {
         assert_eq!(Door::at("/forward-auth/pay"), Some(Door::Forward { policy: Some("pay") }));
         assert_eq!(Door::at("/ext-authz/-/a/b"), Some(Door::Prefixed { policy: None, path: "/a/b" }));
         assert_eq!(Door::at("/ext-authz/pay/"), Some(Door::Prefixed { policy: Some("pay"), path: "/" }));
-        for path in ["/forward-auth/", "/forward-auth/a/b", "/forward-authx", "/ext-authz", "/ext-authz/-", "/ext-authz//a"] {
+        for path in
+            ["/forward-auth/", "/forward-auth/a/b", "/forward-authx", "/ext-authz", "/ext-authz/-", "/ext-authz//a"]
+        {
             assert_eq!(Door::at(path), None, "{path}");
         }
     }

@@ -159,10 +159,7 @@ impl Told {
 
     /// The request line.
     fn line(
-        gateway: &'static str,
-        headers: &HeaderMap,
-        method: &'static str,
-        uri: &'static str,
+        gateway: &'static str, headers: &HeaderMap, method: &'static str, uri: &'static str,
     ) -> Result<Self, Untold> {
         let method = optional(headers, method)?.ok_or(Untold::Missing(method))?;
         let uri = optional(headers, uri)?.ok_or(Untold::Missing(uri))?;

@@ -23,8 +23,7 @@ pub(crate) struct DiscoveryService(pub(crate) Shared);
 #[tonic::async_trait]
 impl Discovery for DiscoveryService {
     async fn register(
-        &self,
-        request: Request<proto::RegisterRequest>,
+        &self, request: Request<proto::RegisterRequest>,
     ) -> Result<Response<proto::RegisterResponse>, Status> {
         let call = admitted(&request)?.call.clone();
         let proto::RegisterRequest { registration, ttl_ms } = request.into_inner();
@@ -49,8 +48,7 @@ impl Discovery for DiscoveryService {
     }
 
     async fn heartbeat(
-        &self,
-        request: Request<proto::HeartbeatRequest>,
+        &self, request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
         let call = &admitted(&request)?.call;
         let proto::HeartbeatRequest { service, node_id, ttl_ms } = request.get_ref();
@@ -60,8 +58,7 @@ impl Discovery for DiscoveryService {
     }
 
     async fn deregister(
-        &self,
-        request: Request<proto::DeregisterRequest>,
+        &self, request: Request<proto::DeregisterRequest>,
     ) -> Result<Response<proto::DeregisterResponse>, Status> {
         let call = &admitted(&request)?.call;
         let proto::DeregisterRequest { service, node_id } = request.get_ref();

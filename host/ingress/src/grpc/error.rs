@@ -30,7 +30,8 @@ fn fault<E: CapabilityError>(error: CallError<E>) -> Fault {
             Fault::new(code, reason, message).with("slot", slot).with("plugin", plugin)
         }
         CallError::NotBound(slot) => {
-            let message = format!("nothing is bound to `{slot}`; bind a plugin with `platform plugin bind {slot} NAME`");
+            let message =
+                format!("nothing is bound to `{slot}`; bind a plugin with `platform plugin bind {slot} NAME`");
             Fault::new(Code::Unavailable, "NOT_BOUND", message).with("slot", slot)
         }
     }
@@ -57,7 +58,8 @@ fn conflict(revision: u64) -> Fault {
 }
 
 fn compacted(oldest: u64) -> Fault {
-    let message = format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
+    let message =
+        format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
     Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest)
 }
 

@@ -66,8 +66,7 @@ impl Kv for KvService {
     }
 
     async fn increment(
-        &self,
-        request: Request<proto::IncrementRequest>,
+        &self, request: Request<proto::IncrementRequest>,
     ) -> Result<Response<proto::IncrementResponse>, Status> {
         let call = &admitted(&request)?.call;
         let increment = request.get_ref();
@@ -80,7 +79,8 @@ impl Kv for KvService {
         let call = &admitted(&request)?.call;
         let list = request.get_ref();
         let page = Page::parse(list.limit, &list.page_token)?;
-        let found = self.0.plane.kv().scan(call, &list.prefix, page.after.as_deref(), page.limit).await.map_err(status)?;
+        let found =
+            self.0.plane.kv().scan(call, &list.prefix, page.after.as_deref(), page.limit).await.map_err(status)?;
         let mut next_page_token = page.next(found.len(), found.last().map(|(key, _)| key.as_str()));
         let (mut entries, mut bytes) = (Vec::with_capacity(found.len()), 0);
         for (key, value) in found {

@@ -19,7 +19,9 @@ pub(crate) struct PluginsService(pub(crate) Arc<Control>);
 
 #[tonic::async_trait]
 impl Plugins for PluginsService {
-    async fn install(&self, request: Request<proto::InstallRequest>) -> Result<Response<proto::InstallResponse>, Status> {
+    async fn install(
+        &self, request: Request<proto::InstallRequest>,
+    ) -> Result<Response<proto::InstallResponse>, Status> {
         let by = caller(&request)?;
         let proto::InstallRequest { component, name, version, dry_run } = request.into_inner();
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -57,8 +59,7 @@ impl Plugins for PluginsService {
     }
 
     async fn uninstall(
-        &self,
-        request: Request<proto::UninstallRequest>,
+        &self, request: Request<proto::UninstallRequest>,
     ) -> Result<Response<proto::UninstallResponse>, Status> {
         let by = caller(&request)?;
         let reference = reference(&request.into_inner().plugin)?;
@@ -99,8 +100,7 @@ impl Plugins for PluginsService {
     }
 
     async fn list_slots(
-        &self,
-        request: Request<proto::ListSlotsRequest>,
+        &self, request: Request<proto::ListSlotsRequest>,
     ) -> Result<Response<proto::ListSlotsResponse>, Status> {
         let proto::ListSlotsRequest { limit, page_token } = admit(request)?;
         let page = self.0.slots(&page(limit, page_token)?);
@@ -113,7 +113,9 @@ impl Plugins for PluginsService {
         Ok(Response::new(message::slot(self.0.slot(&slot).map_err(status)?)))
     }
 
-    async fn history(&self, request: Request<proto::HistoryRequest>) -> Result<Response<proto::HistoryResponse>, Status> {
+    async fn history(
+        &self, request: Request<proto::HistoryRequest>,
+    ) -> Result<Response<proto::HistoryResponse>, Status> {
         let proto::HistoryRequest { slot, limit, page_token } = admit(request)?;
         let page = self.0.history(&slot_name(&slot)?, &page(limit, page_token)?).await.map_err(status)?;
         let bindings = page.items.iter().map(message::binding).collect();
@@ -156,7 +158,8 @@ fn slot_name(text: &str) -> Result<platform_dataplane::SlotName, Status> {
 fn link(link: proto::Link) -> Result<LinkRequest, Status> {
     let limits = link.limits.unwrap_or_default();
     let small = |name: &str, number: Option<u64>| {
-        let message = |number| Status::from(Fault::invalid("LIMIT_INVALID", format!("`{name}` of {number} is too large")));
+        let message =
+            |number| Status::from(Fault::invalid("LIMIT_INVALID", format!("`{name}` of {number} is too large")));
         number.map(|number| u32::try_from(number).map_err(|_| message(number))).transpose()
     };
     Ok(LinkRequest {

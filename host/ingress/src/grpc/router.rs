@@ -1,9 +1,6 @@
 //! `platform.router.v1.Router`.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::stream;
 use platform_capability::{Call, CallContext, SlotKind, router::Node};
@@ -60,8 +57,7 @@ impl Router for RouterService {
     type SelectStreamStream = Answers<proto::SelectStreamResponse>;
 
     async fn select_stream(
-        &self,
-        request: Request<proto::SelectStreamRequest>,
+        &self, request: Request<proto::SelectStreamRequest>,
     ) -> Result<Response<Self::SelectStreamStream>, Status> {
         let admitted: Admitted = admitted(&request)?.clone();
         let wanted = Arc::new(request.into_inner());
@@ -113,14 +109,9 @@ fn report(result: &proto::PickResult) -> Option<Report> {
 
 /// All nodes that the stream asks for, as they are now.
 async fn nodes(
-    plane: &Arc<Plane>,
-    call: &Call,
-    wanted: &proto::SelectStreamRequest,
+    plane: &Arc<Plane>, call: &Call, wanted: &proto::SelectStreamRequest,
 ) -> Result<proto::SelectStreamResponse, Status> {
-    let call = Arc::new(CallContext {
-        deadline: platform_base::clock::now() + READ,
-        ..CallContext::clone(call)
-    });
+    let call = Arc::new(CallContext { deadline: platform_base::clock::now() + READ, ..CallContext::clone(call) });
     let mut nodes = Vec::new();
     let mut after: Option<String> = None;
     loop {

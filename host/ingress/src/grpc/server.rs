@@ -30,16 +30,14 @@ pub struct About {
 #[tonic::async_trait]
 impl Server for ServerService {
     async fn get_settings(
-        &self,
-        request: Request<proto::GetSettingsRequest>,
+        &self, request: Request<proto::GetSettingsRequest>,
     ) -> Result<Response<proto::GetSettingsResponse>, Status> {
         admitted(&request)?;
         Ok(Response::new(proto::GetSettingsResponse { settings: Some(object(&self.about.settings)) }))
     }
 
     async fn get_status(
-        &self,
-        request: Request<proto::GetStatusRequest>,
+        &self, request: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
         admitted(&request)?;
         let unready = self.health.unready();

@@ -20,9 +20,7 @@ impl Shared {
     /// # Errors
     /// Too many streams are open.
     pub(crate) fn guard<T: Send + 'static>(
-        &self,
-        admitted: &Admitted,
-        inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
+        &self, admitted: &Admitted, inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Result<Answers<T>, Status> {
         let permit = std::sync::Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
             let message = "as many streams are open as the limit `watches_max` allows: close some, or raise it";

@@ -186,7 +186,9 @@ impl Verifier {
         let header = header(token)?;
         let mut issuer_known = true;
         for key in self.keys.iter().filter(|key| key.fits(&header)) {
-            let Ok(verified) = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &key.validation) else { continue };
+            let Ok(verified) = jsonwebtoken::decode::<Map<String, Value>>(token, &key.key, &key.validation) else {
+                continue;
+            };
             // Two issuers may share a key: the one that the token names decides.
             issuer_known = verified.claims.get("iss").and_then(Value::as_str) == Some(&key.issuer.issuer);
             if issuer_known {
@@ -240,7 +242,9 @@ impl VerifyingKey {
             None => self.namespaces.clone(),
             names => {
                 let names = words(names, true).ok_or(TokenError::Claims)?;
-                let Ok(names) = Namespaces::parse(names.iter().map(String::as_str)) else { return Err(TokenError::Claims) };
+                let Ok(names) = Namespaces::parse(names.iter().map(String::as_str)) else {
+                    return Err(TokenError::Claims);
+                };
                 names
             }
         };
@@ -267,8 +271,7 @@ impl Algorithm {
 
 impl Key {
     fn load(&self, issuer: &str) -> Result<DecodingKey, IssuerError> {
-        let fail =
-            |problem: String| IssuerError::Key { issuer: issuer.to_owned(), algorithm: self.algorithm, problem };
+        let fail = |problem: String| IssuerError::Key { issuer: issuer.to_owned(), algorithm: self.algorithm, problem };
         let key = match (&self.pem, &self.pem_file, &self.jwk) {
             (Some(pem), None, None) => self.read_pem(pem),
             (None, Some(path), None) => {

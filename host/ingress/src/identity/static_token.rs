@@ -107,7 +107,11 @@ impl StaticToken {
     /// A token with the role `admin`, good in every namespace.
     #[must_use]
     pub fn admin(token: impl Into<String>) -> Self {
-        Self { roles: vec![super::ADMIN_ROLE.to_owned()], namespaces: vec!["*".to_owned()], ..Self::new("admin", token) }
+        Self {
+            roles: vec![super::ADMIN_ROLE.to_owned()],
+            namespaces: vec!["*".to_owned()],
+            ..Self::new("admin", token)
+        }
     }
 
     fn text(&self) -> Result<String, StaticTokenError> {
@@ -116,7 +120,8 @@ impl StaticToken {
             (Some(token), None) => token.reveal().to_owned(),
             (None, Some(path)) => {
                 let text = fs::read_to_string(path);
-                let text = text.map_err(|source| StaticTokenError::File { subject: subject(), path: path.clone(), source })?;
+                let text =
+                    text.map_err(|source| StaticTokenError::File { subject: subject(), path: path.clone(), source })?;
                 text.lines().next().unwrap_or_default().trim().to_owned()
             }
             _ => return Err(StaticTokenError::Place { subject: subject() }),

@@ -50,12 +50,7 @@ pub(crate) fn choose<'a>(operation: &'a Operation, headers: &HeaderMap, has_body
 
 /// Builds the message from what the path captured, the query and the body.
 pub(crate) fn build(
-    operation: &Operation,
-    binding: &Binding,
-    captures: Vec<String>,
-    query: &str,
-    headers: &HeaderMap,
-    body: &Bytes,
+    operation: &Operation, binding: &Binding, captures: Vec<String>, query: &str, headers: &HeaderMap, body: &Bytes,
 ) -> Result<DynamicMessage, Fault> {
     let mut message = match &binding.request {
         RequestBody::None if !body.is_empty() => {
@@ -103,10 +98,7 @@ fn unsupported(message: &'static str) -> Fault {
 }
 
 fn set_body_field(
-    message: &mut DynamicMessage,
-    field: &FieldDescriptor,
-    headers: &HeaderMap,
-    body: &Bytes,
+    message: &mut DynamicMessage, field: &FieldDescriptor, headers: &HeaderMap, body: &Bytes,
 ) -> Result<(), Fault> {
     let json = media_type(headers) == MediaType::Json;
     if field.kind() == Kind::Bytes && !json {
@@ -176,11 +168,7 @@ fn decode(text: &str) -> Result<String, Fault> {
 }
 
 fn set_parameter(
-    message: &mut DynamicMessage,
-    operation: &Operation,
-    binding: &Binding,
-    name: &str,
-    text: &str,
+    message: &mut DynamicMessage, operation: &Operation, binding: &Binding, name: &str, text: &str,
 ) -> Result<(), Fault> {
     let unknown = || {
         let known: Vec<_> = operation.rpc.input.fields().map(|field| format!("`{}`", field.json_name())).collect();
@@ -211,13 +199,10 @@ fn map_key(name: &str) -> (&str, Option<&str>) {
 }
 
 fn set_path(
-    message: &mut DynamicMessage,
-    path: &[FieldDescriptor],
-    key: Option<&str>,
-    text: &str,
-    name: &str,
+    message: &mut DynamicMessage, path: &[FieldDescriptor], key: Option<&str>, text: &str, name: &str,
 ) -> Result<(), Fault> {
-    let duplicate = || Fault::invalid("DUPLICATE_FIELD", format!("`{name}` is given twice, or excludes another parameter"));
+    let duplicate =
+        || Fault::invalid("DUPLICATE_FIELD", format!("`{name}` is given twice, or excludes another parameter"));
     let Some((field, inner)) = path.split_first() else { return Ok(()) };
     if !inner.is_empty() {
         let Some(message) = message.get_field_mut(field).as_message_mut() else { return Ok(()) };
@@ -290,14 +275,16 @@ fn scalar(field: &FieldDescriptor, text: &str, name: &str) -> Result<Value, Faul
         kind => format!("{kind:?}").to_lowercase(),
     };
     let many = if field.cardinality() == Cardinality::Repeated { "each " } else { "" };
-    parsed.ok_or_else(|| Fault::invalid("INVALID_PARAMETER", format!("{many}`{name}` has to be of type {kind}, not `{text}`")))
+    parsed.ok_or_else(|| {
+        Fault::invalid("INVALID_PARAMETER", format!("{many}`{name}` has to be of type {kind}, not `{text}`"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use http::Method;
-    use prost_reflect::DescriptorPool;
     use proptest::prelude::*;
+    use prost_reflect::DescriptorPool;
 
     use super::*;
     use crate::transcode::table::{Found, Table};
@@ -324,7 +311,10 @@ mod tests {
     fn json_bodies_become_messages() {
         let put = |body: &str| request(Method::PUT, "/v1/kv/a", "application/json; charset=utf-8", body.as_bytes());
         assert_eq!(put(r#"{"value":"aGk=","ttlMs":"5"}"#).unwrap(), r#"{"key":"a","value":"aGk=","ttlMs":"5"}"#);
-        assert_eq!(put(r#"{"value":"aGk=","if_absent":true}"#).unwrap(), r#"{"key":"a","value":"aGk=","ifAbsent":true}"#);
+        assert_eq!(
+            put(r#"{"value":"aGk=","if_absent":true}"#).unwrap(),
+            r#"{"key":"a","value":"aGk=","ifAbsent":true}"#
+        );
         assert_eq!(put(r#"{"key":"a"}"#).unwrap(), r#"{"key":"a"}"#);
         for (body, reason) in [
             (r#"{"key":"b"}"#, "DUPLICATE_FIELD"),

@@ -46,7 +46,8 @@ pub(crate) async fn unary(rpc: &Rpc, binding: &Binding, response: Response<Body>
 /// Answers with the messages of `response` as they come: server-sent events when `headers` ask for them, else one JSON
 /// text on each line.
 pub(crate) fn streaming(rpc: &Rpc, headers: &HeaderMap, response: Response<Body>) -> Result<Response<Body>, Fault> {
-    let events = headers.get_all(header::ACCEPT).iter().any(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
+    let events =
+        headers.get_all(header::ACCEPT).iter().any(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
     let format = if events { Format::Events } else { Format::Lines };
     let output = rpc.output.clone();
     let messages = Some(Messages::new(response)?);

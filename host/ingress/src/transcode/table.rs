@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use http::Method;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    Value,
 };
 
 use super::template::{Malformed, Template};
@@ -258,7 +259,11 @@ mod tests {
             (Method::POST, "/v1/kv/n:increment", "/platform.kv.v1.Kv/Increment [\"n\"]"),
             (Method::POST, "/v1/router:report", "/platform.router.v1.Router/Report []"),
             (Method::GET, "/v1/router/shop:select", "/platform.router.v1.Router/Select [\"shop\"]"),
-            (Method::GET, "/v1/slots/auth.policy/pay:history", "/platform.plugin.v1.Plugins/History [\"auth.policy/pay\"]"),
+            (
+                Method::GET,
+                "/v1/slots/auth.policy/pay:history",
+                "/platform.plugin.v1.Plugins/History [\"auth.policy/pay\"]",
+            ),
             (Method::GET, "/v1/plugins/a@1.0.0", "/platform.plugin.v1.Plugins/Inspect [\"a@1.0.0\"]"),
             (Method::PATCH, "/v1/kv/a", "DELETE, GET, PUT"),
             (Method::GET, "/v2/kv/a", "nothing"),

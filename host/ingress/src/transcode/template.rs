@@ -200,7 +200,10 @@ mod tests {
         assert_eq!(captured(template, "/v1/services/a%20b/nodes/n1:heartbeat"), Some(vec!["a b".into(), "n1".into()]));
         assert_eq!(captured(template, "/v1/services/a/nodes/n1"), None);
         assert_eq!(captured(template, "/v1/services//nodes/n1:heartbeat"), None);
-        assert_eq!(captured("/v1/{name=shelves/*/books/*}", "/v1/shelves/1/books/2"), Some(vec!["shelves/1/books/2".into()]));
+        assert_eq!(
+            captured("/v1/{name=shelves/*/books/*}", "/v1/shelves/1/books/2"),
+            Some(vec!["shelves/1/books/2".into()])
+        );
     }
 
     #[test]

@@ -1,0 +1,258 @@
+//! What a daemon is made of, without its front doors; and storage that fails when a test says so.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use platform_base::TaskGroup;
+use platform_capability::{Call, CallContext};
+use platform_control::{
+    Bind, Control, ControlParts, Error, GrantChange, Install, Installed, LinkRequest, Result, SlotView,
+};
+use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName};
+use platform_runtime::{Artifacts, Engine, EngineConfig};
+use platform_storage::{Change, Entry, Item, Memory, Options, Scope, Storage, Write};
+use serde_json::{Map, Value};
+
+use crate::guest::Guest;
+
+/// Longest wait of a test for something that is sure to come.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A daemon on a folder and a storage that outlive it.
+pub(crate) struct Daemon {
+    pub(crate) control: Arc<Control>,
+    pub(crate) plane: Arc<Plane>,
+    tasks: TaskGroup,
+}
+
+/// What a daemon leaves behind.
+pub(crate) struct Place {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) storage: Arc<Faulty>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let storage = Arc::new(Faulty { inner: Memory::new(Options::default()), fault: AtomicU8::new(NONE) });
+        Self { folder: tempfile::tempdir().unwrap(), storage }
+    }
+
+    /// Starts a daemon; it restores what was bound.
+    pub(crate) async fn start(&self) -> Daemon {
+        let daemon = self.open().await;
+        daemon.control.restore().await;
+        daemon
+    }
+
+    /// Starts a daemon that has not restored anything yet.
+    pub(crate) async fn open(&self) -> Daemon {
+        let config = EngineConfig { instances_max: 100, memory_mib_max: 64, ..EngineConfig::default() };
+        let engine = Engine::new(&config).unwrap();
+        let artifacts = Artifacts::open(engine.clone(), &self.path().join("artifacts")).unwrap();
+        let tasks = TaskGroup::new();
+        let storage: Arc<dyn Storage> = self.storage.clone();
+        let plane = Plane::new(PlaneParts {
+            engine,
+            artifacts: artifacts.clone(),
+            storage: Arc::clone(&storage),
+            tasks: tasks.clone(),
+            config: PlaneConfig { prepare_ms_max: 500, ..PlaneConfig::default() },
+        });
+        let parts = ControlParts {
+            plane: Arc::clone(&plane),
+            storage,
+            data_dir: self.path().to_owned(),
+            artifacts,
+            tasks: tasks.clone(),
+        };
+        Daemon { control: Control::open(parts).await.unwrap(), plane, tasks }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Names of all files in a folder of the daemon.
+    pub(crate) fn listing(&self, folder: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut open = vec![self.path().join(folder)];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { open.push(path) } else { names.push(path.display().to_string()) }
+            }
+        }
+        names.sort();
+        names
+    }
+}
+
+impl Daemon {
+    pub(crate) async fn install(&self, guest: &Guest) -> Installed {
+        self.install_bytes(guest.component()).await.unwrap()
+    }
+
+    pub(crate) async fn install_bytes(&self, bytes: Vec<u8>) -> Result<Installed> {
+        let request = Install { by: "ada".to_owned(), ..Install::default() };
+        self.control.install(Bytes::from(bytes), request).await
+    }
+
+    pub(crate) async fn bind(&self, slot: &str, plugin: &str) -> Result<SlotView> {
+        self.control.bind(slot.parse().unwrap(), bind(&[plugin])).await
+    }
+
+    pub(crate) async fn grant(&self, plugin: &str, give: &[&str], take: &[&str]) -> Result<()> {
+        let grants = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let change =
+            GrantChange { give: grants(give), take: grants(take), by: "ada".to_owned(), ..GrantChange::default() };
+        self.control.grant(plugin.parse().unwrap(), change).await.map(drop)
+    }
+
+    /// What the bound kv provider says its revision is; none when nothing is bound.
+    pub(crate) async fn revision(&self) -> Option<u64> {
+        let call: Call = Arc::new(CallContext::host(Arc::from("default"), SOON));
+        self.plane.kv().revision(&call).await.ok()
+    }
+
+    pub(crate) fn generation(&self, slot: &str) -> u64 {
+        let slot: SlotName = slot.parse().unwrap();
+        self.plane.slot_status(&slot).map_or(0, |status| status.generation)
+    }
+
+    /// Waits until no operation runs any more.
+    pub(crate) async fn rest(&self) {
+        let rest = async {
+            while self.tasks.running().iter().any(|name| name != "drain") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, rest).await.unwrap();
+    }
+
+    pub(crate) async fn stop(self) {
+        self.tasks.join(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks to bind plugins without settings.
+pub(crate) fn bind(plugins: &[&str]) -> Bind {
+    Bind {
+        chain: plugins.iter().map(|plugin| LinkRequest::new(plugin.parse().unwrap())).collect(),
+        failure: FailureMode::Closed,
+        dry_run: false,
+        if_generation: None,
+        comment: String::new(),
+        by: "ada".to_owned(),
+    }
+}
+
+/// Asks to bind a plugin with settings.
+pub(crate) fn bind_with(plugin: &str, settings: Value) -> Bind {
+    let mut request = bind(&[plugin]);
+    request.chain[0].settings = match settings {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    request
+}
+
+/// The reason of a failure.
+#[track_caller]
+pub(crate) fn reason<T>(result: &Result<T>) -> &'static str {
+    result.as_ref().err().map_or("NONE", Error::reason)
+}
+
+pub(crate) const NONE: u8 = 0;
+/// Commits fail and are not made.
+pub(crate) const REFUSE: u8 = 1;
+/// Commits are made, but their caller hears that they failed.
+pub(crate) const LIE: u8 = 2;
+/// Commits are not made, and never come back.
+pub(crate) const HANG_BEFORE: u8 = 3;
+/// Commits are made, and never come back.
+pub(crate) const HANG_AFTER: u8 = 4;
+
+/// Storage whose commits fail as told.
+#[derive(Debug)]
+pub(crate) struct Faulty {
+    inner: Memory,
+    fault: AtomicU8,
+}
+
+impl Faulty {
+    pub(crate) fn fail(&self, fault: u8) {
+        self.fault.store(fault, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Storage for Faulty {
+    async fn get(&self, scope: &Scope, table: &str, key: &str) -> platform_storage::Result<Option<Entry>> {
+        self.inner.get(scope, table, key).await
+    }
+
+    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> platform_storage::Result<u64> {
+        let fault = self.fault.load(Ordering::SeqCst);
+        let failure = || platform_storage::Error::Unavailable("the disk is full".to_owned());
+        match fault {
+            REFUSE => return Err(failure()),
+            HANG_BEFORE => return std::future::pending().await,
+            _ => {}
+        }
+        let revision = self.inner.commit(scope, table, writes).await?;
+        match fault {
+            LIE => {
+                self.fail(NONE);
+                Err(failure())
+            }
+            HANG_AFTER => std::future::pending().await,
+            _ => Ok(revision),
+        }
+    }
+
+    async fn scan(
+        &self, scope: &Scope, table: &str, prefix: &str, after: Option<&str>, limit: usize,
+    ) -> platform_storage::Result<Vec<Entry>> {
+        self.inner.scan(scope, table, prefix, after, limit).await
+    }
+
+    async fn changes(
+        &self, scope: &Scope, table: &str, prefix: &str, after: u64, limit: usize, wait: Duration,
+    ) -> platform_storage::Result<Vec<Change>> {
+        self.inner.changes(scope, table, prefix, after, limit, wait).await
+    }
+
+    async fn revision(&self, scope: &Scope, table: &str) -> platform_storage::Result<u64> {
+        self.inner.revision(scope, table).await
+    }
+
+    async fn append(&self, scope: &Scope, journal: &str, items: Vec<Bytes>) -> platform_storage::Result<u64> {
+        self.inner.append(scope, journal, items).await
+    }
+
+    async fn read(
+        &self, scope: &Scope, journal: &str, from: u64, limit: usize, wait: Duration,
+    ) -> platform_storage::Result<Vec<Item>> {
+        self.inner.read(scope, journal, from, limit, wait).await
+    }
+
+    async fn bounds(&self, scope: &Scope, journal: &str) -> platform_storage::Result<(u64, u64)> {
+        self.inner.bounds(scope, journal).await
+    }
+
+    async fn trim(&self, scope: &Scope, journal: &str, before: u64) -> platform_storage::Result<()> {
+        self.inner.trim(scope, journal, before).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
