@@ -152,10 +152,6 @@ impl BindingRecord {
         self.chain.iter().chain(&self.fallback)
     }
 
-    pub(crate) fn uses(&self, digest: Digest) -> bool {
-        self.links().any(|link| link.digest == digest)
-    }
-
     /// The same plugins, settings and rules, whoever bound them and when.
     pub(crate) fn serves_like(&self, other: &Self) -> bool {
         self.chain == other.chain && self.failure == other.failure && self.fallback == other.fallback
@@ -252,7 +248,7 @@ pub struct LimitChanges {
 impl LimitChanges {
     /// `limits` with the changes made.
     #[must_use]
-    pub fn apply(&self, limits: Limits) -> Limits {
+    pub fn apply(&self, limits: &Limits) -> Limits {
         Limits {
             memory_kib: self.memory_kib.unwrap_or(limits.memory_kib),
             table_elements: self.table_elements.unwrap_or(limits.table_elements),

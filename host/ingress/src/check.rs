@@ -137,7 +137,7 @@ impl Checker {
     pub(crate) fn new(
         plane: Arc<Plane>, authenticator: Arc<Authenticator>, config: CheckConfig,
     ) -> Result<Self, InvalidHeaderName> {
-        let name = |text: &str| text.parse::<HeaderName>().map_err(|_| InvalidHeaderName(text.to_owned()));
+        let name = |text: &str| text.parse::<HeaderName>().map_err(|_invalid| InvalidHeaderName(text.to_owned()));
         let (subject_header, roles_header) = (name(&config.subject_header)?, name(&config.roles_header)?);
         Ok(Self { plane, authenticator, config, subject_header, roles_header, counts: Counts::default() })
     }
@@ -148,9 +148,10 @@ impl Checker {
             return Ok(());
         }
         let identity = match headers.get(GATEWAY_TOKEN) {
-            Some(value) => {
-                value.to_str().map_err(|_| TokenError::Malformed).and_then(|token| self.authenticator.verify(token))
-            }
+            Some(value) => value
+                .to_str()
+                .map_err(|_not_text| TokenError::Malformed)
+                .and_then(|token| self.authenticator.verify(token)),
             None if grpc => {
                 self.authenticator.identify(headers).and_then(|identity| identity.ok_or(TokenError::Unknown))
             }

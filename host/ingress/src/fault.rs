@@ -44,8 +44,8 @@ impl Fault {
     }
 
     /// Adds a fact that programs read, such as the revision that a condition met.
-    pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata.push((key.to_owned(), value.to_string()));
+    pub(crate) fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.push((key.to_owned(), value.into()));
         self
     }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_fault_survives_the_way_through_a_status() {
-        let fault = Fault::new(Code::Aborted, "CONFLICT", "the key is at revision 7").with("revision", 7);
+        let fault = Fault::new(Code::Aborted, "CONFLICT", "the key is at revision 7").with("revision", "7");
         assert_eq!(Fault::from(Status::from(fault.clone())), fault);
     }
 

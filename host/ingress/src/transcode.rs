@@ -132,7 +132,7 @@ impl Transcoder {
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 let message = format!("the body is larger than {limit} bytes");
                 let fault = Fault::new(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message);
-                Err(fault.http(StatusCode::PAYLOAD_TOO_LARGE).with("limit", limit))
+                Err(fault.http(StatusCode::PAYLOAD_TOO_LARGE).with("limit", limit.to_string()))
             }
             Ok(Err(error)) => Err(Fault::invalid("BODY_INCOMPLETE", format!("the body broke off: {error}"))),
             Err(_) => {

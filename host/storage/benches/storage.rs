@@ -27,7 +27,8 @@ fn put(number: u64) -> Write {
     // Different bytes each time, so that nothing can skip a rewrite.
     let mut value = vec![0; VALUE_BYTES];
     for (at, byte) in value.iter_mut().enumerate() {
-        *byte = number.rotate_left(u32::try_from(at % 64).unwrap_or(0)).to_le_bytes()[at % 8];
+        let turned = number.rotate_left(u32::try_from(at % 64).unwrap_or(0)).to_le_bytes();
+        *byte = turned.get(at % 8).copied().unwrap_or(0);
     }
     let key = format!("key-{:05}", number % 100_000);
     Write::Put { key, value: value.into(), condition: Condition::Always, ttl: None }

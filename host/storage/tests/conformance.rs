@@ -1,5 +1,13 @@
 //! The conformance suite on every storage there is.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that can't go on has failed, and what it prints is for whoever looks into that"
+)]
+
 use platform_storage::{Embedded, Memory, Options, conformance};
 
 #[tokio::test]

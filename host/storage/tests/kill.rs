@@ -3,6 +3,14 @@
 //! The test starts its own binary as the writer: with `STORAGE_KILL_DIRECTORY` set, the test function writes and
 //! prints what was acknowledged until it is killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that can't go on has failed, and what it prints is for whoever looks into that"
+)]
+
 use std::{
     collections::BTreeMap,
     env,

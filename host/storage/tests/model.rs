@@ -1,5 +1,13 @@
 //! Random histories against a model that is too simple to be wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that can't go on has failed, and what it prints is for whoever looks into that"
+)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;

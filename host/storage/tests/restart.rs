@@ -1,5 +1,13 @@
 //! What embedded storage keeps across restarts, and how it refuses to start.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that can't go on has failed, and what it prints is for whoever looks into that"
+)]
+
 use std::{fs, time::Duration};
 
 use bytes::Bytes;

@@ -68,7 +68,7 @@ pub struct Bind {
 /// How a slot comes to its next generation.
 pub(super) enum Flip {
     /// To what was prepared.
-    Prepared(Prepared),
+    Prepared(Box<Prepared>),
     /// To a generation that the plane kept.
     Kept(u64),
 }
@@ -106,7 +106,7 @@ impl Control {
             let binding = Arc::new(binding);
             return Ok(SlotView { ready: true, problem: String::new(), ..self.slot_view(slot, &binding) });
         }
-        self.serve(slot, &before, binding, Flip::Prepared(prepared)).await?;
+        self.serve(slot, &before, binding, Flip::Prepared(Box::new(prepared))).await?;
         self.slot(slot)
     }
 
@@ -199,7 +199,7 @@ impl Control {
 
     pub(super) async fn flip(&self, slot: &SlotName, flip: Flip, generation: u64) -> Result<(), BindError> {
         match flip {
-            Flip::Prepared(prepared) => self.plane.bind(slot, prepared, generation).await.map(drop),
+            Flip::Prepared(prepared) => self.plane.bind(slot, *prepared, generation).await.map(drop),
             Flip::Kept(kept) => self.plane.rollback(slot, Some(kept), generation).await.map(drop),
         }
     }
@@ -216,7 +216,7 @@ impl Control {
         match self.state.commit(plan).await {
             Ok(()) | Err(Error::Changed(_)) => {}
             Err(error) => {
-                tracing::error!(%slot, %error, "a binding that failed could not be taken back; a restart will try it again")
+                tracing::error!(%slot, %error, "a binding that failed could not be taken back; a restart will try it again");
             }
         }
     }
@@ -291,7 +291,7 @@ fn resolve(view: &View, slot: &SlotName, request: LinkRequest) -> Result<Link> {
         digest: record.digest,
         settings: request.settings,
         mode: request.mode.or(record.mode).unwrap_or_else(|| slot.kind.mode()),
-        limits: request.limits.apply(slot.kind.limits()),
+        limits: request.limits.apply(&slot.kind.limits()),
         grants: record.grants.clone(),
     })
 }

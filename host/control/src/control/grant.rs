@@ -135,7 +135,7 @@ impl Control {
     async fn follow(&self, followers: Vec<Follower>, granted: &PluginRecord) -> Result<()> {
         let mut problems = Vec::new();
         for Follower { slot, before, binding, prepared } in followers {
-            match self.flip(&slot, Flip::Prepared(prepared), binding.generation).await {
+            match self.flip(&slot, Flip::Prepared(Box::new(prepared)), binding.generation).await {
                 Ok(()) => drop(self.problems.lock().remove(&slot)),
                 Err(error) => {
                     self.take_back(&slot, &before, &binding).await;

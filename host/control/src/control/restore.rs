@@ -40,6 +40,6 @@ impl Control {
     async fn restore_slot(&self, slot: &SlotName, binding: &BindingRecord) -> Result<()> {
         let _turn = self.turn(slot).await;
         let prepared = self.plane.prepare(slot, self.spec(binding).await?).await?;
-        Ok(self.flip(slot, Flip::Prepared(prepared), binding.generation).await?)
+        Ok(self.flip(slot, Flip::Prepared(Box::new(prepared)), binding.generation).await?)
     }
 }

@@ -46,7 +46,7 @@ impl Control {
         let flip = if warm {
             Flip::Kept(old.generation)
         } else {
-            Flip::Prepared(self.plane.prepare(slot, self.spec(&binding).await?).await?)
+            Flip::Prepared(Box::new(self.plane.prepare(slot, self.spec(&binding).await?).await?))
         };
         self.serve(slot, &before, binding, flip).await?;
         self.slot(slot)

@@ -120,7 +120,7 @@ impl Counts {
             Payload::FunctionSection(section) => self.functions += u64::from(section.count()),
             Payload::CodeSectionEntry(body) => {
                 let range = body.range();
-                most("bytes in one function", (range.end - range.start) as u64, BODY_BYTES_MAX)?;
+                most("bytes in one function", range.end - range.start, BODY_BYTES_MAX)?;
             }
             Payload::TypeSection(section) => self.items += u64::from(section.count()),
             Payload::ExportSection(section) => self.items += u64::from(section.count()),

@@ -9,8 +9,6 @@ use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 /// A component to be.
 #[derive(Clone)]
 pub(crate) struct Guest {
-    name: &'static str,
-    version: &'static str,
     manifest: String,
     world: String,
     bodies: Vec<(&'static str, String)>,
@@ -48,8 +46,6 @@ impl Guest {
 
     fn new(name: &'static str, version: &'static str, slot: &str, interface: &str) -> Self {
         Self {
-            name,
-            version,
             manifest: format!(r#"{{"name":"{name}","version":"{version}","slot":"{slot}"}}"#),
             world: format!("export {interface}; export platform:plugin/lifecycle@0.1.0;"),
             bodies: Vec::new(),

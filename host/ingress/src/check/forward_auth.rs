@@ -174,6 +174,7 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
 }
 
 /// A request that can't be known is refused as the client's where the client wrote it, else as the gateway's.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 fn untold(error: Untold) -> Fault {
     let fault = Fault::invalid("REQUEST_UNKNOWN", error.to_string());
     match error {

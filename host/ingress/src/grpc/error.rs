@@ -27,12 +27,12 @@ fn fault<E: CapabilityError>(error: CallError<E>) -> Fault {
         CallError::Fault { slot, plugin, fault } => {
             let (code, reason) = classify(&fault);
             let message = format!("`{plugin}` in `{slot}`: {fault}");
-            Fault::new(code, reason, message).with("slot", slot).with("plugin", plugin)
+            Fault::new(code, reason, message).with("slot", slot.to_string()).with("plugin", plugin.to_string())
         }
         CallError::NotBound(slot) => {
             let message =
                 format!("nothing is bound to `{slot}`; bind a plugin with `platform plugin bind {slot} NAME`");
-            Fault::new(Code::Unavailable, "NOT_BOUND", message).with("slot", slot)
+            Fault::new(Code::Unavailable, "NOT_BOUND", message).with("slot", slot.to_string())
         }
     }
 }
@@ -54,13 +54,13 @@ fn conflict(revision: u64) -> Fault {
         0 => "the condition does not hold: there is no such key".to_owned(),
         revision => format!("the condition does not hold: the key is at revision {revision}"),
     };
-    Fault::new(Code::Aborted, "CONFLICT", message).with("revision", revision)
+    Fault::new(Code::Aborted, "CONFLICT", message).with("revision", revision.to_string())
 }
 
 fn compacted(oldest: u64) -> Fault {
     let message =
         format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
-    Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest)
+    Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())
 }
 
 impl CapabilityError for kv::Error {

@@ -36,14 +36,14 @@ impl Plugins for PluginsService {
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
         let proto::ListRequest { limit, page_token } = admit(request)?;
         let page = self.0.plugins(&page(limit, page_token)?).map_err(status)?;
-        let plugins = page.items.into_iter().map(message::view).collect();
+        let plugins = page.items.iter().map(message::view).collect();
         Ok(Response::new(proto::ListResponse { plugins, next_page_token: page.next }))
     }
 
     async fn inspect(&self, request: Request<proto::InspectRequest>) -> Result<Response<proto::Plugin>, Status> {
         let plugin = admit(request)?.plugin;
         let view = self.0.plugin(&reference(&plugin)?).map_err(status)?;
-        Ok(Response::new(message::view(view)))
+        Ok(Response::new(message::view(&view)))
     }
 
     async fn grant(&self, request: Request<proto::GrantRequest>) -> Result<Response<proto::Plugin>, Status> {
@@ -55,7 +55,7 @@ impl Plugins for PluginsService {
         };
         let change = GrantChange { exactly: None, requested, give: parse(grants)?, take: parse(revoke)?, by };
         let view = self.0.grant(reference(&plugin)?, change).await.map_err(status)?;
-        Ok(Response::new(message::view(view)))
+        Ok(Response::new(message::view(&view)))
     }
 
     async fn uninstall(
@@ -160,7 +160,7 @@ fn link(link: proto::Link) -> Result<LinkRequest, Status> {
     let small = |name: &str, number: Option<u64>| {
         let message =
             |number| Status::from(Fault::invalid("LIMIT_INVALID", format!("`{name}` of {number} is too large")));
-        number.map(|number| u32::try_from(number).map_err(|_| message(number))).transpose()
+        number.map(|number| u32::try_from(number).map_err(|_too_large| message(number))).transpose()
     };
     Ok(LinkRequest {
         plugin: reference(&link.plugin)?,

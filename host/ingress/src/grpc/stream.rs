@@ -22,7 +22,7 @@ impl Shared {
     pub(crate) fn guard<T: Send + 'static>(
         &self, admitted: &Admitted, inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Result<Answers<T>, Status> {
-        let permit = std::sync::Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+        let permit = std::sync::Arc::clone(&self.watches).try_acquire_owned().map_err(|_none_left| {
             let message = "as many streams are open as the limit `watches_max` allows: close some, or raise it";
             Status::from(Fault::new(Code::ResourceExhausted, "TOO_MANY_STREAMS", message))
         })?;

@@ -180,7 +180,7 @@ fn set_parameter(
         return Err(Fault::invalid("UNEXPECTED_PARAMETER", message));
     }
     let (path, key) = map_key(name);
-    let fields = field_path(&operation.rpc.input, path).map_err(|_| unknown())?;
+    let fields = field_path(&operation.rpc.input, path).map_err(|_no_such_field| unknown())?;
     let elsewhere = operation.variables.contains(&fields)
         || matches!(&binding.request, RequestBody::Field(body) if fields.first() == Some(body));
     if elsewhere {
@@ -289,10 +289,10 @@ mod tests {
     use super::*;
     use crate::transcode::table::{Found, Table};
 
-    fn request(method: Method, uri: &str, content_type: &str, body: &[u8]) -> Result<String, String> {
+    fn request(method: &Method, uri: &str, content_type: &str, body: &[u8]) -> Result<String, String> {
         let table = Table::new(&DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).unwrap()).unwrap();
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let Found::Operation(operation, captures) = table.find(&method, path) else { panic!("no operation at {path}") };
+        let Found::Operation(operation, captures) = table.find(method, path) else { panic!("no operation at {path}") };
         let mut headers = HeaderMap::new();
         if !content_type.is_empty() {
             headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn json_bodies_become_messages() {
-        let put = |body: &str| request(Method::PUT, "/v1/kv/a", "application/json; charset=utf-8", body.as_bytes());
+        let put = |body: &str| request(&Method::PUT, "/v1/kv/a", "application/json; charset=utf-8", body.as_bytes());
         assert_eq!(put(r#"{"value":"aGk=","ttlMs":"5"}"#).unwrap(), r#"{"key":"a","value":"aGk=","ttlMs":"5"}"#);
         assert_eq!(
             put(r#"{"value":"aGk=","if_absent":true}"#).unwrap(),
@@ -334,11 +334,11 @@ mod tests {
     #[test]
     fn raw_bodies_take_the_rest_from_the_query() {
         let raw = "application/octet-stream";
-        let put = request(Method::PUT, "/v1/kv/a?ifRevision=7&ttl_ms=5", raw, b"hi").unwrap();
+        let put = request(&Method::PUT, "/v1/kv/a?ifRevision=7&ttl_ms=5", raw, b"hi").unwrap();
         assert_eq!(put, r#"{"key":"a","value":"aGk=","ifRevision":"7","ttlMs":"5"}"#);
-        let install = request(Method::POST, "/v1/plugins?dryRun=true&name=x", "application/wasm", b"\0asm").unwrap();
+        let install = request(&Method::POST, "/v1/plugins?dryRun=true&name=x", "application/wasm", b"\0asm").unwrap();
         assert_eq!(install, r#"{"component":"AGFzbQ==","name":"x","dryRun":true}"#);
-        let json = request(Method::POST, "/v1/plugins", "application/json", br#""AGFzbQ==""#).unwrap();
+        let json = request(&Method::POST, "/v1/plugins", "application/json", br#""AGFzbQ==""#).unwrap();
         assert_eq!(json, r#"{"component":"AGFzbQ=="}"#);
         for (uri, content_type, reason) in [
             ("/v1/kv/a?value=x", raw, "DUPLICATE_FIELD"),
@@ -350,14 +350,14 @@ mod tests {
             ("/v1/kv/a", "application/x-www-form-urlencoded", "UNSUPPORTED_MEDIA_TYPE"),
             ("/v1/kv/a?ttlMs=5", "application/json", "INVALID_JSON"),
         ] {
-            let error = request(Method::PUT, uri, content_type, b"hi").unwrap_err();
+            let error = request(&Method::PUT, uri, content_type, b"hi").unwrap_err();
             assert!(error.starts_with(reason), "{uri}: {error}");
         }
     }
 
     #[test]
     fn queries_become_messages() {
-        let get = |uri| request(Method::GET, uri, "", b"");
+        let get = |uri| request(&Method::GET, uri, "", b"");
         assert_eq!(get("/v1/kv?prefix=a%2Fb+c&limit=7&pageToken=").unwrap(), r#"{"prefix":"a/b c","limit":7}"#);
         let select = get("/v1/router/shop:select?labels[zone]=a&labels%5Btier%5D=b&attempt=1").unwrap();
         let select: serde_json::Value = serde_json::from_str(&select).unwrap();
@@ -374,7 +374,7 @@ mod tests {
             let error = get(uri).unwrap_err();
             assert!(error.starts_with(reason), "{uri}: {error}");
         }
-        let error = request(Method::GET, "/v1/kv/a", "application/json", b"{}").unwrap_err();
+        let error = request(&Method::GET, "/v1/kv/a", "application/json", b"{}").unwrap_err();
         assert!(error.starts_with("UNEXPECTED_BODY"), "{error}");
     }
 
@@ -388,9 +388,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_request_panics(query in "\\PC{0,80}", body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = request(Method::PUT, &format!("/v1/kv/a?{query}"), "application/json", &body);
-            let _ = request(Method::PUT, &format!("/v1/kv/a?{query}"), "application/octet-stream", &body);
-            let _ = request(Method::GET, &format!("/v1/router/shop:select?{query}"), "", b"");
+            let _ = request(&Method::PUT, &format!("/v1/kv/a?{query}"), "application/json", &body);
+            let _ = request(&Method::PUT, &format!("/v1/kv/a?{query}"), "application/octet-stream", &body);
+            let _ = request(&Method::GET, &format!("/v1/router/shop:select?{query}"), "", b"");
         }
     }
 }

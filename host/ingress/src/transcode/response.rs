@@ -175,7 +175,7 @@ fn to_json(message: &DynamicMessage) -> Result<Vec<u8>, Fault> {
 pub(crate) fn frame(message: &DynamicMessage) -> Result<Bytes, Fault> {
     use prost::Message;
     let length = message.encoded_len();
-    let prefix = u32::try_from(length).map_err(|_| {
+    let prefix = u32::try_from(length).map_err(|_too_large| {
         let name = message.descriptor().name().to_owned();
         Fault::invalid("REQUEST_TOO_LARGE", format!("the `{name}` is larger than 4 GiB"))
     })?;
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn chunked(chunks: Vec<Bytes>, status: Status) -> Response<Body> {
+    fn chunked(chunks: Vec<Bytes>, status: &Status) -> Response<Body> {
         let mut trailers = HeaderMap::new();
         status.add_header(&mut trailers).unwrap();
         let frames = chunks.into_iter().map(Frame::data).chain([Frame::trailers(trailers)]);
@@ -221,7 +221,7 @@ mod tests {
         let whole = [entry("a"), entry("bb")].concat();
         for size in 1..whole.len() {
             let chunks = whole.chunks(size).map(Bytes::copy_from_slice).collect();
-            let response = streaming(&rpc(), &HeaderMap::new(), chunked(chunks, Status::ok(""))).unwrap();
+            let response = streaming(&rpc(), &HeaderMap::new(), chunked(chunks, &Status::ok(""))).unwrap();
             let expected = "{\"key\":\"a\",\"value\":\"\",\"revision\":\"0\"}\n{\"key\":\"bb\",\"value\":\"\",\"revision\":\"0\"}\n";
             assert_eq!(text(response).await, expected, "pieces of {size} bytes");
         }
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_ends_the_stream() {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("text/event-stream"))]);
-        let answer = chunked(vec![entry("a")], Status::out_of_range("gone"));
+        let answer = chunked(vec![entry("a")], &Status::out_of_range("gone"));
         let text = text(streaming(&rpc(), &headers, answer).unwrap()).await;
         let events: Vec<_> = text.split("\n\n").collect();
         assert!(events[0].starts_with("data: {\"key\":\"a\""), "{text}");
@@ -244,7 +244,7 @@ mod tests {
         let binding = Binding { request: crate::transcode::table::RequestBody::None, response: None };
         let fault = unary(&rpc(), &binding, response).await.unwrap_err();
         assert_eq!(fault.http_status(), 404);
-        let fault = unary(&rpc(), &binding, chunked(vec![], Status::aborted("no"))).await.unwrap_err();
+        let fault = unary(&rpc(), &binding, chunked(vec![], &Status::aborted("no"))).await.unwrap_err();
         assert_eq!(fault.http_status(), 409);
     }
 }

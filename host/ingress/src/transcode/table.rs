@@ -154,8 +154,9 @@ impl Table {
     fn add_rule(&mut self, rpc: &Arc<Rpc>, rule: &DynamicMessage) -> Result<(), TableError> {
         let method = || rpc.descriptor.full_name().to_owned();
         let (name, path) = pattern(rule);
-        let http_method =
-            name.parse::<Method>().map_err(|_| TableError::HttpMethod { method: method(), name: name.clone() })?;
+        let http_method = name
+            .parse::<Method>()
+            .map_err(|_invalid| TableError::HttpMethod { method: method(), name: name.clone() })?;
         let template = Template::parse(&path).map_err(|source| TableError::Template { method: method(), source })?;
         let variables = template.field_paths().map(|path| rpc.field_path(path)).collect::<Result<Vec<_>, _>>()?;
         let request = match text(rule, "body").as_str() {
@@ -240,8 +241,8 @@ mod tests {
         Table::new(&DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).unwrap()).unwrap()
     }
 
-    fn rpc(table: &Table, method: Method, path: &str) -> String {
-        match table.find(&method, path) {
+    fn rpc(table: &Table, method: &Method, path: &str) -> String {
+        match table.find(method, path) {
             Found::Operation(operation, captures) => format!("{} {:?}", operation.rpc.path, captures.unwrap()),
             Found::OtherMethods(methods) => methods,
             Found::Nothing => "nothing".to_owned(),
@@ -268,7 +269,7 @@ mod tests {
             (Method::PATCH, "/v1/kv/a", "DELETE, GET, PUT"),
             (Method::GET, "/v2/kv/a", "nothing"),
         ] {
-            assert_eq!(rpc(&table, method, path), expected, "{path}");
+            assert_eq!(rpc(&table, &method, path), expected, "{path}");
         }
     }
 

@@ -156,7 +156,7 @@ impl<'a> Interface<'a> {
             (None, None) => {}
             (Some(_), None) => found.push(format!("{subject} returns a result, expected none")),
             (None, Some(expected)) => {
-                found.push(format!("{subject} returns nothing, expected `{}`", ours.written(expected)))
+                found.push(format!("{subject} returns nothing, expected `{}`", ours.written(expected)));
             }
         }
     }
@@ -207,12 +207,12 @@ impl<'a> Interface<'a> {
                         let subject = format!("{subject}: case `{case}`");
                         match (value.ty, our_value.ty) {
                             (Some(value), Some(our_value)) => {
-                                self.compare_value(&subject, value, ours, our_value, false, found)
+                                self.compare_value(&subject, value, ours, our_value, false, found);
                             }
                             (None, None) => {}
                             (Some(_), None) => found.push(format!("{subject} has a value, expected none")),
                             (None, Some(value)) => {
-                                found.push(format!("{subject} has no value, expected `{}`", ours.written(value)))
+                                found.push(format!("{subject} has no value, expected `{}`", ours.written(value)));
                             }
                         }
                     }

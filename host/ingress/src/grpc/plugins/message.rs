@@ -12,7 +12,7 @@ use serde_json::Map;
 use crate::grpc::{object, timestamp};
 
 /// An installed component and where it is bound.
-pub(super) fn view(view: PluginView) -> proto::Plugin {
+pub(super) fn view(view: &PluginView) -> proto::Plugin {
     plugin(&view.plugin, view.bound.iter().map(ToString::to_string).collect())
 }
 
