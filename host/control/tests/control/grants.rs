@@ -16,7 +16,7 @@ async fn an_import_needs_its_grant_and_a_changed_grant_is_a_new_generation() {
     let result = daemon.bind("kv.store", "kv").await;
     assert_eq!(reason(&result), "GRANT_MISSING");
     let text = result.unwrap_err().to_string();
-    assert!(text.contains("platform:storage/table@0.1.0"), "{text}");
+    assert!(text.contains("`platform:storage/"), "{text}");
 
     daemon.grant("kv", &["storage"], &[]).await.unwrap();
     daemon.bind("kv.store", "kv").await.unwrap();
