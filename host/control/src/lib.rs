@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`inspect`] (what a file is, before anything of it runs) and its [`manifest`], [`settings`] (checked
 //! against the manifest's schema), the records of plugins and bindings, `files` (components on disk), `state` (the desired
-//! state in storage), `cycle` (who calls whom), the audit trail, [`Control`] (the operations), [`file`] (the configuration
+//! state in storage), `cycle` (who calls whom), the audit trail, [`Control`] (the operations), [`mod@file`] (the configuration
 //! file's part).
 
 pub mod inspect;

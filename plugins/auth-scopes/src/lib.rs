@@ -9,7 +9,7 @@
 //! | `subjects` | globs; `*` stands for any text, `""` for nobody (no verified caller), which no other glob matches |
 //! | `roles` | the caller has any of these |
 //! | `actions` (or `methods`) | globs, upper and lower case alike |
-//! | `resources` (or `paths`) | patterns of segments, see [`target`] |
+//! | `resources` (or `paths`) | patterns of segments, see `target.rs` |
 //!
 //! It owns the meaning of rules. Its invariant: a path that could mean one thing here and another to the service behind
 //! the gateway is denied before any rule is asked.
