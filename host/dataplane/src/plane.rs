@@ -27,7 +27,8 @@ pub struct PlaneConfig {
     pub drain_ms_max: u64,
     /// Longest wait for a provider with state to come to rest before its state moves, in milliseconds.
     pub hold_ms_max: u64,
-    /// Longest run of `configure` and of `self-test`, each, in milliseconds.
+    /// Longest preparation of one plugin, `configure` and `self-test` together, in milliseconds. Each call is also bound by
+    /// the plugin's own deadline.
     pub prepare_ms_max: u64,
     /// Generations of a slot that are kept for going back.
     pub generations_kept: usize,
