@@ -12,22 +12,33 @@ use anyhow::Result;
 
 fn main() -> Result<()> {
     let only = std::env::args().nth(1).unwrap_or_default();
-    let wanted = |name: &str| only.is_empty() || name.contains(&only);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if only == server::NATIVE {
         return runtime.block_on(server::serve_native());
     }
-    if wanted("decision") {
-        runtime.block_on(decision::run())?;
-    }
-    if wanted("swap") {
-        runtime.block_on(swap::run())?;
-    }
-    if wanted("durable") {
-        runtime.block_on(durable::run())?;
-    }
-    if wanted("server") {
-        runtime.block_on(server::run())?;
-    }
-    Ok(())
+    let wanted = |name: &str| name.contains(&only);
+    runtime.block_on(async {
+        if wanted("decision-slot") {
+            decision::through_a_slot().await?;
+        }
+        if wanted("decision-chain") {
+            decision::chains().await;
+        }
+        if wanted("decision-fresh") {
+            decision::fresh().await;
+        }
+        if wanted("decision-many") {
+            decision::many_plugins().await;
+        }
+        if wanted("swap") {
+            swap::run().await?;
+        }
+        if wanted("durable") {
+            durable::run().await?;
+        }
+        if wanted("server") {
+            server::run().await?;
+        }
+        Ok(())
+    })
 }

@@ -6,6 +6,8 @@
 pub mod clock;
 pub mod gate;
 pub mod task;
+pub mod worker;
 
 pub use gate::{Gate, OwnedPass, Pass};
 pub use task::TaskGroup;
+pub use worker::worker;

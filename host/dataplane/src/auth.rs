@@ -65,9 +65,10 @@ impl Auth {
         if policy.is_some_and(|policy| slot.name().qualifier.as_ref().is_none_or(|bound| bound.as_str() != policy)) {
             return denial(403, "no policy of that name is bound");
         }
-        let Some(binding) = slot.binding() else { return denial(403, "no policy is bound") };
+        let current = slot.current();
+        let Some(binding) = current.as_deref() else { return denial(403, "no policy is bound") };
         let question = Question { call, action, target, facts: &facts };
-        match decide(&binding, &question, &binding.spec.failure).await {
+        match decide(binding, &question, &binding.spec.failure).await {
             Ok(verdict) => verdict,
             Err((entry, fault)) => {
                 let last_good = match &binding.spec.failure {
@@ -79,7 +80,7 @@ impl Auth {
                 {
                     return verdict;
                 }
-                failed(&binding, &entry, &fault)
+                failed(binding, &entry, &fault)
             }
         }
     }

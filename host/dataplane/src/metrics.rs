@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use platform_base::worker;
 use platform_runtime::Fault;
 
 /// Upper bounds of the latency histogram, in microseconds; the last bucket has none.
@@ -55,8 +56,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a call.
     pub(crate) fn record(&self, took: Duration, fault: Option<&Fault>) {
-        let worker = WORKER.with(|worker| *worker);
-        let Some(shard) = self.shards.get(worker % self.shards.len().max(1)) else { return };
+        let Some(shard) = self.shards.get(worker() % self.shards.len().max(1)) else { return };
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         shard.total_ns.fetch_add(ns, Ordering::Relaxed);
         let bucket = BUCKETS_US.partition_point(|bound| bound.saturating_mul(1000) < ns);
@@ -85,11 +85,6 @@ impl Metrics {
         counts.calls = counts.buckets.iter().sum();
         counts
     }
-}
-
-static WORKERS: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    static WORKER: usize = WORKERS.fetch_add(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]

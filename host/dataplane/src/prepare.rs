@@ -1,6 +1,6 @@
 //! Everything before the flip: compile, link, configure, test, warm. Off the request path; leaves no trace on error.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
@@ -62,8 +62,10 @@ impl Plane {
             .map_err(misfit)?;
 
         let settings = (snapshot != Snapshot::Cloned).then(|| plugin.settings.clone());
-        let preparation = Preparation { parts: Arc::clone(&parts), settings };
-        let deadline = clock::now() + self.prepare_time();
+        let prepare_time = self.prepare_time();
+        let preparation =
+            Preparation { parts: Arc::clone(&parts), settings, idle: host_call(prepare_time), prepare_time };
+        let deadline = clock::now() + prepare_time;
         let faulted = |stage| move |fault| PrepareError::Fault { plugin: plugin.name.clone(), stage, fault };
         let mut first =
             template.instantiate(preparation.guest(), deadline).await.map_err(faulted("it was instantiated"))?;
@@ -93,14 +95,14 @@ impl Plane {
     /// The component to make instances of: for decisions that start clean, one whose memory is already configured.
     async fn configured_component(
         &self, kind: SlotKind, plugin: &Plugin, parts: &Arc<GuestParts>,
-    ) -> Result<(Component, Snapshot), PrepareError> {
+    ) -> Result<(Arc<Component>, Snapshot), PrepareError> {
         let deadline = clock::now() + self.prepare_time();
         let work = Work {
             engine: self.parts.engine.clone(),
             artifacts: self.parts.artifacts.clone(),
             plugin: plugin.clone(),
             kind,
-            guest: Guest::new(Arc::clone(parts), host_call(self)),
+            guest: Guest::new(Arc::clone(parts), host_call(self.prepare_time())),
             deadline,
         };
         let name = plugin.name.clone();
@@ -170,8 +172,8 @@ fn check_shape(slot: &SlotName, spec: &BindingSpec) -> Result<(), PrepareError> 
 }
 
 /// A call of the host itself.
-fn host_call(plane: &Plane) -> Call {
-    Arc::new(CallContext::host(Arc::from(NAMESPACE_SELF_TEST), plane.prepare_time()))
+fn host_call(time: Duration) -> Call {
+    Arc::new(CallContext::host(Arc::from(NAMESPACE_SELF_TEST), time))
 }
 
 /// Compiling and snapshotting, for a thread that may be busy for long.
@@ -185,10 +187,15 @@ struct Work {
 }
 
 impl Work {
-    fn run(self) -> Result<(Component, Snapshot), PrepareError> {
+    fn run(self) -> Result<(Arc<Component>, Snapshot), PrepareError> {
         let Self { engine, artifacts, plugin, kind, guest, deadline } = self;
         let compile =
             |error: wasmtime::Error| PrepareError::Compile { plugin: plugin.name.clone(), why: format!("{error:#}") };
+        if plugin.mode == Mode::Fresh
+            && let Some(component) = artifacts.snapshot(plugin.digest, &plugin.settings)
+        {
+            return Ok((component, Snapshot::Cloned));
+        }
         let component =
             artifacts.component(plugin.digest, "component", || Ok(plugin.wasm.to_vec())).map_err(compile)?;
         if plugin.mode != Mode::Fresh {
@@ -205,10 +212,13 @@ impl Work {
             deadline,
         };
         let configured = snapshot::configured(&artifacts, engine.wasmtime(), &request, guest, |instance, template| {
-            instance.call_here::<Configure>(template, deadline, (plugin.settings.as_str(),)).map(|(answer,)| answer)
+            instance.call_here::<Configure>(template, clock::now(), deadline, (plugin.settings.as_str(),)).map(|(answer,)| answer)
         });
         match configured {
-            Ok(Ok(wasm)) => Ok((Component::new(engine.wasmtime(), &wasm).map_err(compile)?, Snapshot::Cloned)),
+            Ok(Ok(wasm)) => {
+                let component = artifacts.keep_snapshot(plugin.digest, &plugin.settings, &wasm).map_err(compile)?;
+                Ok((component, Snapshot::Cloned))
+            }
             Ok(Err(problem)) => Err(PrepareError::Settings { plugin: plugin.name.clone(), problem }),
             Err(error) => {
                 let why = error.to_string();
@@ -225,12 +235,15 @@ struct Preparation {
     parts: Arc<GuestParts>,
     /// Settings to be read by every instance; none when instances start out configured.
     settings: Option<String>,
+    /// What an instance holds until it is given the call that it serves.
+    idle: Call,
+    prepare_time: Duration,
 }
 
 impl Initialize<Guest> for Preparation {
     fn guest(&self) -> Guest {
-        let call = CallContext::host(Arc::from(NAMESPACE_SELF_TEST), std::time::Duration::from_secs(5));
-        Guest::new(Arc::clone(&self.parts), Arc::new(call))
+        let call = if self.prepares() { host_call(self.prepare_time) } else { Arc::clone(&self.idle) };
+        Guest::new(Arc::clone(&self.parts), call)
     }
 
     fn prepare<'a>(

@@ -247,7 +247,7 @@ const TABLES_MAX: usize = 1024;
 async fn pick_in(
     entry: &Entry, call: &Call, table: &Arc<NodeTable>, request: &SelectRequest<'_>,
 ) -> Result<Option<u32>, Fault> {
-    let mut lease = entry.pool.take(call.deadline).await?;
+    let mut lease = entry.pool.take(clock::now(), call.deadline).await?;
     let guest = lease.guest();
     guest.call = Arc::clone(call);
     if guest.zone.as_ref() != request.zone {

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -57,6 +58,11 @@ impl Slot {
         self.current.load_full()
     }
 
+    /// The same for the time of one call, without counting a reference.
+    pub(crate) fn current(&self) -> Guard<Option<Arc<Binding>>> {
+        self.current.load()
+    }
+
     /// Generations that can be gone back to, the latest first.
     #[must_use]
     pub fn kept(&self) -> Vec<Arc<Binding>> {
@@ -100,7 +106,7 @@ impl Slot {
 
     /// The snapshot of the binding that a call works with.
     pub(crate) fn route(&self) -> Result<Route<'_>, CallError<Infallible>> {
-        let binding = self.current.load();
+        let binding = self.current();
         if binding.is_none() {
             return Err(CallError::NotBound(self.name.clone()));
         }
@@ -170,7 +176,7 @@ impl Route<'_> {
         let ends_here = self.stage != Stage::Bound || may_have_written || fault.is_too_late();
         if matches!(fault, Fault::Moved) && self.stage == Stage::Bound {
             // The state has moved to a newer generation, which has been flipped to.
-            self.binding = self.slot.current.load();
+            self.binding = self.slot.current();
             return Ok(());
         }
         let plugin = self.entry().map_or_else(|| Arc::from(""), |entry| Arc::clone(&entry.label));
@@ -201,15 +207,15 @@ impl Entry {
         &self, call: &Call, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
     ) -> Result<F::Results, Fault> {
         let started = clock::now();
-        let answer = self.enter::<F>(call, params, seat).await;
+        let answer = self.enter::<F>(call, started, params, seat).await;
         self.metrics.record(clock::now().saturating_duration_since(started), answer.as_ref().err());
         answer
     }
 
     async fn enter<F: Function>(
-        &self, call: &Call, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
+        &self, call: &Call, now: Instant, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
     ) -> Result<F::Results, Fault> {
-        let mut lease = self.pool.take(call.deadline).await?;
+        let mut lease = self.pool.take(now, call.deadline).await?;
         let guest = lease.guest();
         guest.call = self.bounded(call);
         seat(guest);

@@ -1,5 +1,7 @@
 //! Compiled components on disk, found by what they were compiled from and for.
 //!
+//! Whoever asks for a component that is in use gets the one in use: instances of one code share their warm memory.
+//!
 //! Invariant: a file appears under its final name complete and synced, or not at all. Files are code that the host
 //! runs, so the folder is the owner's alone (0700) and the data directory's lock keeps other daemons out.
 
@@ -11,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -89,12 +91,17 @@ impl From<Digest> for String {
 }
 
 /// The folder of compiled components.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Artifacts {
     engine: Engine,
     folder: PathBuf,
     unique: Arc<AtomicU64>,
+    /// Components in use, by file name.
+    used: Arc<DashMap<String, Weak<Component>>>,
 }
+
+/// Snapshots kept of one component; each belongs to other settings.
+const SNAPSHOTS_MAX: usize = 256;
 
 impl Artifacts {
     /// Uses `folder`, which is made when it is not there.
@@ -104,7 +111,7 @@ impl Artifacts {
     pub fn open(engine: Engine, folder: &Path) -> io::Result<Self> {
         let folder = folder.join(engine.compatibility());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { engine, folder, unique: Arc::default() })
+        Ok(Self { engine, folder, unique: Arc::default(), used: Arc::default() })
     }
 
     /// The component compiled from `wasm`, from disk when it was compiled before. `variant` tells apart what is
@@ -114,23 +121,83 @@ impl Artifacts {
     /// `wasm` does not compile.
     pub fn component(
         &self, digest: Digest, variant: &str, wasm: impl FnOnce() -> wasmtime::Result<Vec<u8>>,
-    ) -> wasmtime::Result<Component> {
-        let path = self.folder.join(format!("{}.{variant}.cwasm", digest.hex()));
-        match self.load(&path) {
-            Ok(component) => return Ok(component),
-            Err(error) if path.exists() => {
-                tracing::warn!(path = %path.display(), %error, "compiled component can't be used and is made anew");
-            }
-            Err(_) => {}
+    ) -> wasmtime::Result<Arc<Component>> {
+        let name = format!("{}.{variant}.cwasm", digest.hex());
+        if let Some(component) = self.find(&name) {
+            return Ok(component);
         }
-        let code = self.engine.wasmtime().precompile_component(&wasm()?)?;
-        if let Err(error) = self.write(&path, &code) {
+        let component = Arc::new(self.compile(&self.folder.join(&name), &wasm()?)?);
+        self.note(name, &component);
+        Ok(component)
+    }
+
+    /// The snapshot that configuring `digest` with `settings` came to, if it was kept.
+    #[must_use]
+    pub fn snapshot(&self, digest: Digest, settings: &str) -> Option<Arc<Component>> {
+        self.find(&snapshot_name(digest, settings))
+    }
+
+    /// Compiles and keeps the snapshot that configuring `digest` with `settings` came to. It holds what the settings
+    /// hold: like them, it is the owner's alone.
+    ///
+    /// # Errors
+    /// `wasm` does not compile.
+    pub fn keep_snapshot(&self, digest: Digest, settings: &str, wasm: &[u8]) -> wasmtime::Result<Arc<Component>> {
+        let name = snapshot_name(digest, settings);
+        let component = Arc::new(self.compile(&self.folder.join(&name), wasm)?);
+        self.note(name, &component);
+        self.forget_oldest(&format!("{}.snapshot-", digest.hex()));
+        Ok(component)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Component>> {
+        if let Some(component) = self.used.get(name).and_then(|used| used.upgrade()) {
+            return Some(component);
+        }
+        let path = self.folder.join(name);
+        match self.load(&path) {
+            Ok(component) => {
+                let component = Arc::new(component);
+                self.note(name.to_owned(), &component);
+                Some(component)
+            }
+            Err(error) => {
+                if path.exists() {
+                    tracing::warn!(path = %path.display(), %error, "compiled component can't be used and is made anew");
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&self, name: String, component: &Arc<Component>) {
+        self.used.retain(|_, used| used.strong_count() > 0);
+        self.used.insert(name, Arc::downgrade(component));
+    }
+
+    /// Removes the oldest files whose names begin with `prefix`, but for the latest [`SNAPSHOTS_MAX`].
+    fn forget_oldest(&self, prefix: &str) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        let mut files: Vec<_> =
+            ours.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+        files.sort_unstable();
+        let surplus = files.len().saturating_sub(SNAPSHOTS_MAX);
+        for (_, path) in files.into_iter().take(surplus) {
+            // What stays behind costs disk, nothing else.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn compile(&self, path: &Path, wasm: &[u8]) -> wasmtime::Result<Component> {
+        let code = self.engine.wasmtime().precompile_component(wasm)?;
+        if let Err(error) = self.write(path, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled component could not be kept");
             // SAFETY: the bytes come from this engine's own compiler, one line above.
             #[expect(unsafe_code, reason = "loading code that this process compiled")]
             return unsafe { Component::deserialize(self.engine.wasmtime(), &code) };
         }
-        self.load(&path)
+        self.load(path)
     }
 
     /// Forgets what was compiled for `digest`. Loaded components stay valid.
@@ -166,6 +233,16 @@ impl Artifacts {
     }
 }
 
+fn snapshot_name(digest: Digest, settings: &str) -> String {
+    format!("{}.snapshot-{}.cwasm", digest.hex(), Digest::of(settings.as_bytes()).hex())
+}
+
+impl fmt::Debug for Artifacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifacts").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
 /// Compiled functions in memory, so that a snapshot that differs only in data compiles in a fraction of the time.
 /// Bounded: when it is full it starts over.
 #[derive(Debug)]
@@ -188,6 +265,9 @@ impl wasmtime::CacheStore for IncrementalCache {
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
         let size = key.len() + value.len();
+        if self.functions.contains_key(key) {
+            return true;
+        }
         if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.bytes_max {
             self.functions.clear();
             self.bytes.store(size, Ordering::Relaxed);

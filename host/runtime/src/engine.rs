@@ -51,7 +51,11 @@ impl Engine {
     /// # Errors
     /// The machine does not offer what the configuration asks for, such as address space.
     pub fn new(config: &EngineConfig) -> wasmtime::Result<Self> {
-        let inner = wasmtime::Engine::new(&wasmtime_config(config)?)?;
+        let exact = u64::from(config.memory_mib_max) << 20;
+        let inner = wasmtime::Engine::new(&wasmtime_config(config, RESERVATION)?).or_else(|error| {
+            tracing::info!(%error, "address space is short: guests check the bounds of every access");
+            wasmtime::Engine::new(&wasmtime_config(config, exact)?)
+        })?;
         let ticker = Ticker::start(&inner)?;
         Ok(Self { inner, memory_bytes_max: (config.memory_mib_max as usize) << 20, _ticker: Arc::new(ticker) })
     }
@@ -78,7 +82,10 @@ impl Engine {
     }
 }
 
-fn wasmtime_config(config: &EngineConfig) -> wasmtime::Result<Config> {
+/// Address space of one memory: all that 32 bits can name, so that no access has to be checked.
+const RESERVATION: u64 = 4 << 30;
+
+fn wasmtime_config(config: &EngineConfig, reservation: u64) -> wasmtime::Result<Config> {
     let memory_bytes = u64::from(config.memory_mib_max) << 20;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances_max)
@@ -86,6 +93,8 @@ fn wasmtime_config(config: &EngineConfig) -> wasmtime::Result<Config> {
         .total_memories(config.instances_max)
         .total_tables(config.instances_max.saturating_mul(2))
         .total_stacks(config.instances_max)
+        // A memory that served one plugin serves it best again: give another plugin one that was never used.
+        .max_unused_warm_slots(config.instances_max)
         .max_core_instances_per_component(40)
         .max_tables_per_component(40)
         .max_memories_per_component(20)
@@ -102,8 +111,7 @@ fn wasmtime_config(config: &EngineConfig) -> wasmtime::Result<Config> {
         .epoch_interruption(true)
         .memory_init_cow(true)
         .memory_guaranteed_dense_image_size(64 << 20)
-        .memory_reservation(memory_bytes)
-        .memory_guard_size(16 << 20)
+        .memory_reservation(reservation)
         .max_wasm_stack(stack_bytes)
         // A fiber also holds the host's frames: lowering, WASI, storage.
         .async_stack_size(stack_bytes + (512 << 10))

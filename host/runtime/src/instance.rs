@@ -30,6 +30,8 @@ pub struct Seat<T> {
     meter: Meter,
     deadline: Instant,
     yields: bool,
+    /// Ticks that passed during the call.
+    ticks: u32,
 }
 
 /// An instance and its store.
@@ -44,12 +46,13 @@ impl<T: Send + 'static> Instance<T> {
     /// An empty store, ready to be instantiated in.
     pub(crate) fn store(template: &Template<T>, guest: T, deadline: Instant) -> Store<Seat<T>> {
         let limits = template.limits();
-        let seat = Seat { guest, meter: Meter::new(limits), deadline, yields: template.is_asynchronous() };
+        let seat = Seat { guest, meter: Meter::new(limits), deadline, yields: template.is_asynchronous(), ticks: 0 };
         let mut store = Store::new(template.engine(), seat);
         store.limiter(|seat| &mut seat.meter);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| {
-            let seat = context.data();
+        store.epoch_deadline_callback(|mut context| {
+            let seat = context.data_mut();
+            seat.ticks += 1;
             if clock::now() >= seat.deadline {
                 Err(DeadlinePassed.into())
             } else if seat.yields {
@@ -89,19 +92,25 @@ impl<T: Send + 'static> Instance<T> {
         !self.entered
     }
 
+    /// Whether the last call took so long that, made on a worker's own thread, it kept others from it. One tick passes
+    /// during a short call now and then; between two the guest ran for all of a [`TICK`].
+    pub(crate) fn was_slow(&self) -> bool {
+        self.store.data().ticks > 1
+    }
+
     pub(crate) fn parts(&mut self) -> (&mut Store<Seat<T>>, component::Instance) {
         (&mut self.store, self.instance)
     }
 
-    /// Calls on the current thread, without a fiber. Only for templates that import nothing that can wait. The caller's
-    /// thread is busy until the guest is done or its deadline has passed.
+    /// Calls on the current thread, without a fiber, counting from `now`. Only for templates that import nothing that can
+    /// wait. The caller's thread is busy until the guest is done or its deadline has passed.
     ///
     /// # Errors
     /// The guest's fault.
     pub fn call_here<F: Function>(
-        &mut self, template: &Template<T>, deadline: Instant, params: F::Params<'_>,
+        &mut self, template: &Template<T>, now: Instant, deadline: Instant, params: F::Params<'_>,
     ) -> Result<F::Results, Fault> {
-        let begun = self.begin(template.limits(), deadline, false);
+        let begun = self.begin(template.limits(), now, deadline, false);
         let function = self.function::<F>(template)?;
         let result = function.call(&mut self.store, params);
         self.end(result, begun)
@@ -114,7 +123,7 @@ impl<T: Send + 'static> Instance<T> {
     pub async fn call<F: Function>(
         &mut self, template: &Template<T>, deadline: Instant, params: F::Params<'_>,
     ) -> Result<F::Results, Fault> {
-        let begun = self.begin(template.limits(), deadline, true);
+        let begun = self.begin(template.limits(), clock::now(), deadline, true);
         let function = self.function::<F>(template)?;
         // The epoch stops guest code; the timer stops what the guest waits for. It is a little later, so that a guest
         // that loops is told apart by its trap.
@@ -126,21 +135,23 @@ impl<T: Send + 'static> Instance<T> {
         self.end(result, begun)
     }
 
-    fn begin(&mut self, limits: &Limits, deadline: Instant, yields: bool) -> Begun {
-        let now = clock::now();
-        let deadline = deadline.min(now + limits.deadline());
+    fn begin(&mut self, limits: &Limits, now: Instant, deadline: Instant, yields: bool) -> Begun {
+        let own = now + limits.deadline();
+        let is_callers = deadline < own;
+        let deadline = deadline.min(own);
         let seat = self.store.data_mut();
         // What an earlier call was denied and could do without is no reason for what comes now.
         seat.meter.forget_denied();
         seat.deadline = deadline;
         seat.yields = yields;
+        seat.ticks = 0;
         self.store.set_epoch_deadline(1);
         self.entered = true;
         self.calls += 1;
         Begun {
             deadline,
             allowed: deadline.saturating_duration_since(now),
-            is_callers: deadline < now + limits.deadline(),
+            is_callers,
             transfer_kib: limits.transfer_kib,
         }
     }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use platform_base::clock;
+use platform_base::{clock, worker};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
@@ -186,18 +186,22 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
-    /// Waits for a turn and takes an instance.
+    /// Waits for a turn and takes an instance. `now` is when the caller came: clocks are dear beside a short call.
     ///
     /// # Errors
     /// The guest rests, too many calls wait, or no instance can be made.
-    pub async fn take(&self, deadline: Instant) -> Result<Lease<'_, T>, Fault> {
+    pub async fn take(&self, now: Instant, deadline: Instant) -> Result<Lease<'_, T>, Fault> {
         // A call that never waits gives no other task a turn: whoever makes one after the other does so here.
         tokio::task::coop::consume_budget().await;
         self.health.admit(self.template.limits().deadline())?;
+        let mut since = Some(now);
         let turn = match self.turns.try_acquire() {
             Ok(turn) => turn,
             Err(TryAcquireError::Closed) => return Err(Fault::Moved),
-            Err(TryAcquireError::NoPermits) => self.wait(deadline).await?,
+            Err(TryAcquireError::NoPermits) => {
+                since = None;
+                self.wait(deadline).await?
+            }
         };
         let kept = match self.mode {
             Mode::Fresh => None,
@@ -205,9 +209,14 @@ impl<T: Send + 'static> Pool<T> {
         };
         let instance = match kept {
             Some(instance) => instance,
-            None => self.make(deadline).await.inspect_err(|fault| self.health.record(Some(fault)))?,
+            None => {
+                if self.initialize.prepares() {
+                    since = None;
+                }
+                self.make(deadline).await.inspect_err(|fault| self.health.record(Some(fault)))?
+            }
         };
-        Ok(Lease { pool: self, instance, deadline, _turn: turn })
+        Ok(Lease { pool: self, instance, since, deadline, _turn: turn })
     }
 
     async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Fault> {
@@ -237,10 +246,9 @@ impl<T: Send + 'static> Pool<T> {
     }
 
     fn shelf(&self) -> &Shelf<T> {
-        let worker = WORKER.with(|worker| *worker);
         // `% len` is in bounds, and there is always one shelf.
         #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
-        &self.shelves[worker % self.shelves.len()]
+        &self.shelves[worker() % self.shelves.len()]
     }
 
     fn put(&self, instance: Instance<T>) {
@@ -256,12 +264,6 @@ impl<T> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("template", &self.template).field("mode", &self.mode).finish_non_exhaustive()
     }
-}
-
-static WORKERS: AtomicUsize = AtomicUsize::new(0);
-thread_local! {
-    /// Number of this thread among those that ever took an instance.
-    static WORKER: usize = WORKERS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A place in the queue, given up when the wait ends, also by being dropped.
@@ -288,6 +290,8 @@ impl Drop for Waiting<'_> {
 pub struct Lease<'a, T: Send + 'static> {
     pool: &'a Pool<T>,
     instance: Instance<T>,
+    /// When the first call begins; looked up when none.
+    since: Option<Instant>,
     deadline: Instant,
     _turn: SemaphorePermit<'a>,
 }
@@ -298,16 +302,21 @@ impl<T: Send + 'static> Lease<'_, T> {
         self.instance.guest()
     }
 
-    /// Calls a function of the guest: on this thread when the guest can't wait for anything, is reused, and was never
-    /// late, else on a fiber.
+    /// Calls a function of the guest: on this thread when the guest can't wait for anything and was never slow, else on
+    /// a fiber, so that others get their turn.
     ///
     /// # Errors
     /// The guest's fault, which also counts against it.
     pub async fn call<F: Function>(&mut self, params: F::Params<'_>) -> Result<F::Results, Fault> {
         let pool = self.pool;
-        let here = !pool.template.is_asynchronous() && pool.mode == Mode::Reused && !pool.health.was_late();
+        let here = !pool.template.is_asynchronous() && pool.mode != Mode::Single && !pool.health.was_slow();
         let result = if here {
-            self.instance.call_here::<F>(&pool.template, self.deadline, params)
+            let now = self.since.take().unwrap_or_else(clock::now);
+            let result = self.instance.call_here::<F>(&pool.template, now, self.deadline, params);
+            if self.instance.was_slow() {
+                pool.health.slow.store(true, Ordering::Relaxed);
+            }
+            result
         } else {
             self.instance.call::<F>(&pool.template, self.deadline, params).await
         };
@@ -363,8 +372,8 @@ struct Health {
     faults: AtomicU32,
     /// Milliseconds after `origin` until which calls are refused; 0 when none are.
     rests_until_ms: AtomicU64,
-    /// Whether a call ever ran into a deadline. One that did may do so again, and would keep a thread from others.
-    late: AtomicBool,
+    /// Whether a call ever took so long that it kept a thread from others.
+    slow: AtomicBool,
     last: Mutex<String>,
 }
 
@@ -379,7 +388,7 @@ impl Default for Health {
             origin: clock::now(),
             faults: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
-            late: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             last: Mutex::default(),
         }
     }
@@ -390,8 +399,8 @@ impl Health {
         self.faults.load(Ordering::Relaxed)
     }
 
-    fn was_late(&self) -> bool {
-        self.late.load(Ordering::Relaxed)
+    fn was_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -434,9 +443,6 @@ impl Health {
             }
             return;
         };
-        if matches!(fault, Fault::Deadline(_) | Fault::Expired(_)) {
-            self.late.store(true, Ordering::Relaxed);
-        }
         if !fault.blames_guest() {
             return;
         }

@@ -3,11 +3,12 @@
 //! The component is instrumented, instantiated with every import denied, configured, and rewritten so that its
 //! initial memory and globals are what they were after the call. Instances of the result start out configured.
 //!
-//! A snapshot holds the settings, so it is as secret as they are: it stays in memory. Handles, clocks and random
-//! numbers can't be carried over; denying every import keeps them out.
+//! A snapshot holds the settings, so it is as secret as they are. Handles, clocks and random numbers can't be carried
+//! over; denying every import keeps them out.
 
 use std::{
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -88,7 +89,7 @@ pub fn configured<T: Send + 'static, R>(
 }
 
 fn denying<T: Send + 'static>(
-    engine: &wasmtime::Engine, component: &Component, request: &Request<'_, T>,
+    engine: &wasmtime::Engine, component: &Arc<Component>, request: &Request<'_, T>,
 ) -> wasmtime::Result<Template<T>> {
     let mut linker = Linker::<Seat<T>>::new(engine);
     linker.define_unknown_imports_as_traps(component)?;

@@ -1,6 +1,6 @@
 //! A component that is linked, checked and ready to be instantiated.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use wasmtime::{
     Engine,
@@ -16,6 +16,8 @@ use crate::{
 
 /// Linked code, the places of its exports, and the limits of whoever runs it. Immutable.
 pub struct Template<T: 'static> {
+    /// Held so that whoever asks for the same code meanwhile gets the same.
+    _component: Arc<Component>,
     pre: InstancePre<Seat<T>>,
     exports: Box<[Option<ComponentExportIndex>]>,
     functions: Functions<T>,
@@ -29,7 +31,7 @@ impl<T: Send + 'static> Template<T> {
     /// # Errors
     /// An import that the linker lacks or has under another type, or an export that is missing.
     pub fn new(
-        component: &Component, linker: &Linker<Seat<T>>, functions: Functions<T>, limits: Limits, asynchronous: bool,
+        component: &Arc<Component>, linker: &Linker<Seat<T>>, functions: Functions<T>, limits: Limits, asynchronous: bool,
     ) -> wasmtime::Result<Self> {
         let pre = linker.instantiate_pre(component)?;
         let width = functions.iter().map(|row| row.index + 1).max().unwrap_or(0);
@@ -44,7 +46,7 @@ impl<T: Send + 'static> Template<T> {
                 _ => wasmtime::bail!("it does not export the function `{}` of `{}`", row.name, row.interface),
             }
         }
-        Ok(Self { pre, exports: exports.into(), functions, limits, asynchronous })
+        Ok(Self { _component: Arc::clone(component), pre, exports: exports.into(), functions, limits, asynchronous })
     }
 
     /// Limits of every instance.

@@ -94,7 +94,9 @@ impl Fixture {
     /// A plane with nothing bound and the default settings.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(&EngineConfig::default(), PlaneConfig::default())
+        // Fewer than a daemon's, so that many fixtures fit into the address space of one process.
+        let engine = EngineConfig { instances_max: 1000, ..EngineConfig::default() };
+        Self::with(&engine, PlaneConfig::default())
     }
 
     /// A plane with nothing bound.

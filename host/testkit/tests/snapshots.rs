@@ -25,7 +25,7 @@ async fn policies_are_cloned_from_a_snapshot() {
             ..plugin(SlotKind::AuthPolicy, "auth-scopes", &scopes, &[])
         },
         Plugin {
-            settings: json!({"opens": "08:00", "closes": "18:00"}).to_string(),
+            settings: json!({"opens": 8, "closes": 18}).to_string(),
             ..plugin(SlotKind::AuthPolicy, "auth-policy-rust", &example, &[])
         },
     ] {

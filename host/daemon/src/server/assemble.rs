@@ -20,6 +20,14 @@ use crate::{
     settings::{Settings, StorageEngine},
 };
 
+/// Every component that is bound holds its compiled file open, every connection its socket: the soft limit of many
+/// systems, 1,024, is few for both.
+fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
 /// Wait for tasks that were asked to end, after the drain.
 const TASKS_END: Duration = Duration::from_secs(5);
 
@@ -43,6 +51,7 @@ impl Daemon {
     /// Starts everything, in order; it serves when this returns.
     pub(crate) async fn assemble(configuration: &Configuration) -> Result<Self, StartError> {
         let started_ms = clock::unix_ms();
+        raise_open_files();
         let settings = &configuration.settings;
         let data_dir = DataDir::open(&configuration.data_dir)?;
         let token = data_dir.admin_token()?;
