@@ -16,6 +16,7 @@ mod kv;
 mod metrics;
 mod plane;
 mod prepare;
+mod provider;
 mod router;
 mod slot;
 mod slot_name;
