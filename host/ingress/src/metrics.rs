@@ -10,13 +10,13 @@ use std::{
 };
 
 use platform_dataplane::{BUCKETS_US, SlotStatus};
+use platform_proto::code;
 use prost_reflect::DescriptorPool;
 use tonic::Code;
 
 use crate::{
     check::Counts,
     exposition::{Exposition, Format},
-    fault::code_name,
 };
 
 /// gRPC codes are 0 to 16.
@@ -84,10 +84,10 @@ fn write_requests(out: &mut Exposition, requests: &Requests) {
     let used = |method: &Method| method.buckets.iter().any(|count| count.load(Ordering::Relaxed) > 0);
     let mut family = out.counter("platform_requests", "Requests by method and gRPC code.");
     for (path, method) in requests.methods.iter().filter(|(_, method)| used(method)) {
-        for (code, count) in (0..).zip(&method.codes) {
+        for (number, count) in (0..).zip(&method.codes) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
-                family.sample(&[("method", path), ("code", code_name(Code::from_i32(code)))], count);
+                family.sample(&[("method", path), ("code", code::name(Code::from_i32(number)))], count);
             }
         }
     }
