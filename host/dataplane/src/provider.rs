@@ -58,6 +58,9 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     }
 }
 
+/// What a watch of a capability yields.
+pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<<C as Capability>::Error>>;
+
 /// The way to the providers of one capability.
 pub(crate) struct Provider<C: Capability> {
     plane: Weak<Plane>,
@@ -110,10 +113,7 @@ impl<C: Capability> Provider<C> {
     /// Changes of what `selector` names after a revision, for as long as the stream is read.
     pub(crate) fn watch(
         self: &Arc<Self>, call: &Call, selector: &str, after: u64,
-    ) -> Result<
-        impl Stream<Item = Result<Event<C::Change>, CallError<C::Error>>> + Send + 'static + use<C>,
-        CallError<C::Error>,
-    > {
+    ) -> Result<impl Stream<Item = Watched<C>> + Send + 'static + use<C>, CallError<C::Error>> {
         let plane = self.plane()?;
         let source = Source { provider: Arc::clone(self), namespace: Arc::clone(&call.namespace) };
         let most = plane.parts.config.watch_changes_kept;

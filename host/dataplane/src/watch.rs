@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     error::CallError,
-    provider::{Capability, Source},
+    provider::{Capability, Source, Watched},
 };
 
 /// Something that happened at a revision.
@@ -106,7 +106,7 @@ impl<C: Capability> Hubs<C> {
     /// Changes that `selector` asks for, after a revision, for as long as the stream is read.
     pub(crate) fn subscribe(
         &self, source: Source<C>, selector: String, after: u64, tasks: &TaskGroup, most: usize,
-    ) -> impl Stream<Item = Result<Event<C::Change>, CallError<C::Error>>> + Send + 'static + use<C> {
+    ) -> impl Stream<Item = Watched<C>> + Send + 'static + use<C> {
         let (hub, changed) = self.hub(&source, tasks, most);
         let subscription = Subscription { hub, source, changed, selector, after, epoch: None, ended: false };
         futures::stream::unfold(subscription, |mut subscription| async move {
@@ -231,7 +231,7 @@ struct Subscription<C: Capability> {
 }
 
 impl<C: Capability> Subscription<C> {
-    async fn next(&mut self) -> Result<Event<C::Change>, CallError<C::Error>> {
+    async fn next(&mut self) -> Watched<C> {
         if self.epoch.is_none() {
             let current = self.source.revision().await?;
             if self.after > current {
