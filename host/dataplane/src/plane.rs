@@ -14,6 +14,7 @@ use platform_capability::SlotKind;
 use platform_runtime::{Artifacts, Engine};
 use platform_storage::Storage;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
     auth::Auth, discovery::Discovery, kv::Kv, router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus,
@@ -34,6 +35,9 @@ pub struct PlaneConfig {
     pub generations_kept: usize,
     /// Changes that are kept in memory for each watched namespace.
     pub watch_changes_kept: usize,
+    /// Time after which router policies are asked again for the weights of nodes, in milliseconds, for each client that
+    /// balances by itself: weights may follow load, of which nobody tells.
+    pub weights_ms: u64,
 }
 
 impl Default for PlaneConfig {
@@ -44,6 +48,7 @@ impl Default for PlaneConfig {
             prepare_ms_max: 5_000,
             generations_kept: 3,
             watch_changes_kept: 1024,
+            weights_ms: 10_000,
         }
     }
 }
@@ -81,6 +86,7 @@ struct Kind {
     plain: Arc<Slot>,
     qualified: ArcSwap<HashMap<Arc<str>, Arc<Slot>>>,
     change: Mutex<()>,
+    rebound: watch::Sender<()>,
 }
 
 /// A slot that a call goes to.
@@ -110,6 +116,7 @@ impl Plane {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),
                 change: Mutex::default(),
+                rebound: watch::channel(()).0,
             }),
             kv: Kv::new(Weak::clone(this)),
             discovery: Discovery::new(Weak::clone(this)),
@@ -213,6 +220,16 @@ impl Plane {
         let mut qualified = kind.qualified.load().as_ref().clone();
         qualified.remove(qualifier.as_str());
         kind.qualified.store(Arc::new(qualified));
+    }
+
+    /// Learns of each change of what slots of `kind` hold.
+    pub(crate) fn rebound(&self, kind: SlotKind) -> watch::Receiver<()> {
+        self.kind(kind).rebound.subscribe()
+    }
+
+    /// Tells that a slot of `kind` holds something else.
+    pub(crate) fn tell_rebound(&self, kind: SlotKind) {
+        self.kind(kind).rebound.send_replace(());
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is one place for each kind")]

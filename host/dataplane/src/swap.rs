@@ -116,6 +116,7 @@ impl Plane {
         };
         let old = old.ok_or_else(not_bound)?;
         self.forget(slot.name());
+        self.tell_rebound(slot.name().kind);
         self.drain(&slot, old);
         Ok(())
     }
@@ -163,6 +164,7 @@ impl Plane {
         } else {
             slot.flip(Some(binding));
         }
+        self.tell_rebound(slot.name().kind);
         let took = clock::now().saturating_duration_since(begun);
         if let Some(old) = old {
             for gone in slot.keep(Arc::clone(&old), self.parts.config.generations_kept) {
