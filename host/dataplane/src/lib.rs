@@ -5,12 +5,13 @@
 //! last, and a swap that fails before its flip leaves no trace.
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
-//! the flip), `swap` (the flip and what follows), then what each capability makes of its slots: `provider` (what
+//! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
 //! those with a provider share), [`Kv`], [`Discovery`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
 mod discovery;
+mod drain;
 mod error;
 mod kv;
 mod metrics;

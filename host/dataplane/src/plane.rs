@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, discovery::Discovery, kv::Kv, router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus,
+    auth::Auth, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot, slot_name::SlotName,
+    status::SlotStatus,
 };
 
 /// How bindings are exchanged.
@@ -73,6 +74,7 @@ pub struct PlaneParts {
 pub struct Plane {
     pub(crate) parts: PlaneParts,
     pub(crate) this: Weak<Self>,
+    pub(crate) draining: Arc<Drains>,
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
     discovery: Discovery,
@@ -112,6 +114,7 @@ impl Plane {
     pub fn new(parts: PlaneParts) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            draining: Arc::default(),
             kinds: SlotKind::ALL.map(|kind| Kind {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),
@@ -164,7 +167,7 @@ impl Plane {
             slots.push(Arc::clone(&kind.plain));
             slots.extend(kind.qualified.load().values().cloned());
         }
-        let mut status: Vec<_> = slots.iter().filter_map(|slot| SlotStatus::of(slot)).collect();
+        let mut status: Vec<_> = slots.iter().filter_map(|slot| self.status_of(slot)).collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
         status
     }
@@ -172,7 +175,11 @@ impl Plane {
     /// What one slot is doing, none when nothing is bound.
     #[must_use]
     pub fn slot_status(&self, name: &SlotName) -> Option<SlotStatus> {
-        SlotStatus::of(&*self.slot(name)?)
+        self.status_of(&*self.slot(name)?)
+    }
+
+    fn status_of(&self, slot: &Slot) -> Option<SlotStatus> {
+        SlotStatus::of(slot, || self.draining.of(slot.name()))
     }
 
     /// The slot of exactly this name.

@@ -131,6 +131,12 @@ fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
             family.sample(&[("slot", slot), ("plugin", plugin), ("generation", generation), ("kind", kind)], *count);
         }
     }
+    let mut family = out
+        .counter("platform_plugin_log_lines_dropped", "Log lines that were dropped for being over the plugin's rate.");
+    for (slot, plugin, generation, entry) in &entries {
+        let labels = [("slot", slot.as_str()), ("plugin", plugin), ("generation", generation)];
+        family.sample(&labels, entry.log_lines_dropped);
+    }
     let mut family = out.gauge("platform_plugin_memory_bytes", "Memory of the instance that served last.");
     for (slot, plugin, generation, entry) in &entries {
         let bytes = entry.memory_bytes as u64;

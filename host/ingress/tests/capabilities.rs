@@ -166,6 +166,35 @@ async fn a_stream_of_nodes_follows_nodes_and_policies() {
     assert_eq!(next().await, ("router-round-robin@0.1.0".into(), 3, nodes(&[("b", 7)])));
 }
 
+/// What a flood of the log comes to, and how instances come to be, is told everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_tell_of_dropped_log_lines_and_of_snapshots() {
+    let server = Server::start(config()).await;
+    server.bind("kv.store", "kv-storage", json!({})).await;
+    server.bind_from("testkit", "auth.policy", "auth-acts", json!({})).await;
+    let flood = json!({"action": "log", "target": "5000", "asCaller": true});
+    let answer = server.json("POST", "/v1/auth:check", &flood).await;
+    assert_eq!(answer.value()["decision"], "DECISION_ALLOW", "{}", answer.text());
+
+    let slot = server.http("GET", "/v1/slots/auth.policy", &[], b"", ADMIN).await.value();
+    let figures = &slot["figures"][0];
+    assert_eq!((figures["snapshot"].as_str(), figures["snapshotProblem"].as_str()), (Some("cloned"), Some("")));
+    let dropped: u64 = figures["logLinesDropped"].as_str().unwrap().parse().unwrap();
+    assert!((1..5000).contains(&dropped), "{dropped}");
+    let plugin = server.http("GET", "/v1/plugins/auth-acts", &[], b"", ADMIN).await.value();
+    let serving = &plugin["serving"][0];
+    assert_eq!((serving["slot"].as_str(), serving["generation"].as_str()), (Some("auth.policy"), Some("1")));
+    assert_eq!(serving["figures"]["logLinesDropped"], dropped.to_string());
+    let metrics = server.get("/metrics").await.text();
+    let line = format!(
+        "platform_plugin_log_lines_dropped_total{{slot=\"auth.policy\",plugin=\"auth-acts@0.1.0\",generation=\"1\"}} {dropped}"
+    );
+    assert!(metrics.contains(&line), "{metrics}");
+
+    let plugin = server.http("GET", "/v1/plugins/kv-storage", &[], b"", ADMIN).await.value();
+    assert_eq!(plugin["serving"][0]["figures"]["snapshot"], "configured", "instances of a provider are kept");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn control_installs_binds_rolls_back_and_keeps_a_trail() {
     let server = Server::start(config()).await;
