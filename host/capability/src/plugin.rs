@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use platform_base::clock;
+use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::plugin::lifecycle::Problem;
 use crate::{
@@ -35,6 +36,9 @@ pub(crate) mod handover_functions {
 
 pub use handover_functions::{Load, Save};
 pub use lifecycle_functions::{Configure, SelfTest};
+
+/// What a component has to export to be configured ahead of time.
+pub const CONFIGURE: Functions<Guest> = &[Row::required::<Configure>()];
 
 /// A problem as one line of text.
 #[must_use]

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use platform_base::clock;
 use platform_capability::{
     Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, SlotKind, discovery, kv, link,
-    plugin::{Configure, LogMeter, Problem, SelfTest, describe},
+    plugin::{CONFIGURE, Configure, LogMeter, Problem, SelfTest, describe},
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
 use wasmtime::component::Component;
@@ -200,7 +200,7 @@ impl Work {
         let request = snapshot::Request {
             digest: plugin.digest,
             wasm: &plugin.wasm,
-            functions: kind.functions(),
+            functions: CONFIGURE,
             limits: &plugin.limits,
             deadline,
         };
@@ -210,7 +210,11 @@ impl Work {
         match configured {
             Ok(Ok(wasm)) => Ok((Component::new(engine.wasmtime(), &wasm).map_err(compile)?, Snapshot::Cloned)),
             Ok(Err(problem)) => Err(PrepareError::Settings { plugin: plugin.name.clone(), problem }),
-            Err(error) => Ok((component, Snapshot::Unsupported(error.to_string()))),
+            Err(error) => {
+                let why = error.to_string();
+                tracing::warn!(plugin = %plugin.name, why, "every call configures an instance of its own");
+                Ok((component, Snapshot::Unsupported(why)))
+            }
         }
     }
 }

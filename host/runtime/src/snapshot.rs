@@ -77,6 +77,8 @@ pub fn configured<T: Send + 'static, R>(
         return Ok(Err(refusal));
     }
     let (store, exports) = instance.parts();
+    // From here on the host reads all of the guest's memory, which is bounded by its own limit.
+    store.set_hostcall_fuel(usize::MAX);
     let mut access = Access { store, exports, failed: None };
     let snapshot = ready_result(wizer.snapshot_component(&context, &mut access));
     match access.failed {
