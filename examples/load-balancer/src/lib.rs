@@ -28,23 +28,30 @@ impl Policy for Near {
     }
 
     fn pick(&self, nodes: &mut Vec<Node>, _: Pick) -> Option<usize> {
-        let zone = load::zone();
-        let taking = |(_, node): &(usize, &Node)| node.weight > 0;
-        let well = |(index, _): &(usize, &Node)| load::failures_permille(*index) <= self.max_failures_permille;
-        let near = |(_, node): &(usize, &Node)| node.zone == zone;
-        let all = || nodes.iter().enumerate().filter(taking);
-        draw(all().filter(near).filter(well)).or_else(|| draw(all().filter(well))).or_else(|| draw(all()))
+        let best = self.best(nodes);
+        let drawn = load::random_below(best.len() as u64);
+        best.get(usize::try_from(drawn).ok()?).copied()
     }
 
     fn weights(&self, nodes: &Vec<Node>) -> Vec<u32> {
-        nodes.iter().map(|node| node.weight).collect()
+        let best = self.best(nodes);
+        let weight = |(index, node): (usize, &Node)| if best.contains(&index) { node.weight } else { 0 };
+        nodes.iter().enumerate().map(weight).collect()
     }
 }
 
-/// One of the candidates, each as likely as the others.
-fn draw<'a>(candidates: impl Iterator<Item = (usize, &'a Node)> + Clone) -> Option<usize> {
-    let count = candidates.clone().count();
-    candidates.map(|(index, _)| index).nth(usize::try_from(load::random_below(count as u64)).ok()?)
+impl Near {
+    /// Positions of the nodes to use: near ones that are well, else all that are well, else all.
+    fn best(&self, nodes: &[Node]) -> Vec<usize> {
+        let zone = load::zone();
+        let indexed = nodes.iter().enumerate();
+        let all: Vec<_> = indexed.filter(|(_, node)| node.weight > 0).collect();
+        let is_well = |(index, _): &(usize, &Node)| load::failures_permille(*index) <= self.max_failures_permille;
+        let well: Vec<_> = all.iter().copied().filter(is_well).collect();
+        let near: Vec<_> = well.iter().copied().filter(|(_, node)| node.zone == zone).collect();
+        let best = [near, well, all].into_iter().find(|nodes| !nodes.is_empty()).unwrap_or_default();
+        best.into_iter().map(|(index, _)| index).collect()
+    }
 }
 
 #[cfg(test)]
@@ -74,10 +81,14 @@ mod tests {
         );
         let policy = Near { max_failures_permille: 100 };
         let mut table = policy.table("", nodes);
+        let weights = policy.weights(&table);
+        let weighty = weights.iter().enumerate().filter(|(_, weight)| **weight > 0).map(|(index, _)| index);
+        let weighty: Vec<usize> = weighty.collect();
         let mut seen: Vec<usize> =
             (0..200).filter_map(|_| policy.pick(&mut table, Pick { key: 0, attempt: 0 })).collect();
         seen.sort_unstable();
         seen.dedup();
+        assert_eq!(seen, weighty, "those who balance by themselves use the same nodes");
         seen
     }
 

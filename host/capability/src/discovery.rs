@@ -86,30 +86,30 @@ impl Guest {
 
 impl registry::Host for Guest {
     async fn register(&mut self, registration: Registration, ttl_ms: u64) -> Result<u64, Error> {
-        self.discovery()?.register(&self.call, &registration, ttl_ms).await
+        self.discovery()?.register(&self.nested(), &registration, ttl_ms).await
     }
 
     async fn heartbeat(&mut self, service: String, node_id: String, ttl_ms: u64) -> Result<(), Error> {
-        self.discovery()?.heartbeat(&self.call, &service, &node_id, ttl_ms).await
+        self.discovery()?.heartbeat(&self.nested(), &service, &node_id, ttl_ms).await
     }
 
     async fn deregister(&mut self, service: String, node_id: String) -> Result<(), Error> {
-        self.discovery()?.deregister(&self.call, &service, &node_id).await
+        self.discovery()?.deregister(&self.nested(), &service, &node_id).await
     }
 
     async fn get(&mut self, service: String, after: Option<String>, limit: u32) -> Result<Vec<Registration>, Error> {
-        self.discovery()?.get(&self.call, &service, after.as_deref(), limit).await
+        self.discovery()?.get(&self.nested(), &service, after.as_deref(), limit).await
     }
 
     async fn list(&mut self, after: Option<String>, limit: u32) -> Result<Vec<Summary>, Error> {
-        self.discovery()?.list(&self.call, after.as_deref(), limit).await
+        self.discovery()?.list(&self.nested(), after.as_deref(), limit).await
     }
 
     async fn changes(&mut self, service: String, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>, Error> {
-        self.discovery()?.changes(&self.call, &service, after, limit, wait_ms).await
+        self.discovery()?.changes(&self.nested(), &service, after, limit, wait_ms).await
     }
 
     async fn revision(&mut self) -> Result<u64, Error> {
-        self.discovery()?.revision(&self.call).await
+        self.discovery()?.revision(&self.nested()).await
     }
 }

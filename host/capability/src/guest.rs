@@ -1,10 +1,15 @@
 //! The state behind the host functions of one instance.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use platform_base::clock;
 use platform_storage::{Scope, Storage};
 
-use crate::{auth::Facts, context::Call, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi};
+use crate::{auth::Facts, context::{Call, CallContext}, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi};
 
 /// What all instances of a binding share.
 #[derive(Debug)]
@@ -30,7 +35,9 @@ pub struct GuestParts {
 pub struct Guest {
     pub(crate) parts: Arc<GuestParts>,
     /// The call being served.
-    pub call: Call,
+    pub(crate) call: Call,
+    /// When it has to be done: the caller's deadline or the plugin's own, whichever comes first.
+    until: Instant,
     /// Facts of the request that an auth policy decides on.
     pub facts: Option<Arc<dyn Facts>>,
     /// Nodes that a router policy picks from.
@@ -46,7 +53,27 @@ impl Guest {
     /// State for a new instance that first serves `call`.
     #[must_use]
     pub fn new(parts: Arc<GuestParts>, call: Call) -> Self {
-        Self { parts, call, facts: None, nodes: None, zone: Arc::from(""), tables: HashMap::new(), wasi: None }
+        let until = call.deadline;
+        Self { parts, call, until, facts: None, nodes: None, zone: Arc::from(""), tables: HashMap::new(), wasi: None }
+    }
+
+    /// Turns to `call`, which is served from `now` on and may take `limit`.
+    pub fn serve(&mut self, call: &Call, now: Instant, limit: Duration) {
+        self.until = call.deadline.min(now + limit);
+        self.call = Arc::clone(call);
+    }
+
+    /// Time left for the call, zero when there is none.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.until.saturating_duration_since(clock::now())
+    }
+
+    /// The call as what the guest calls in turn sees it: it does not outlive the guest's own time.
+    pub(crate) fn nested(&self) -> Call {
+        if self.call.deadline <= self.until {
+            return Arc::clone(&self.call);
+        }
+        Arc::new(CallContext { deadline: self.until, ..self.call.as_ref().clone() })
     }
 
     /// The scope of its tables in the namespace of the call.

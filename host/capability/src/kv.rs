@@ -86,30 +86,30 @@ impl Guest {
 
 impl store::Host for Guest {
     async fn get(&mut self, key: String) -> Result<Option<Entry>, Error> {
-        self.kv()?.get(&self.call, &key).await
+        self.kv()?.get(&self.nested(), &key).await
     }
 
     async fn put(&mut self, key: String, value: Vec<u8>, when: Condition, expiry: Expiry) -> Result<u64, Error> {
-        self.kv()?.put(&self.call, &key, &value, when, expiry).await
+        self.kv()?.put(&self.nested(), &key, &value, when, expiry).await
     }
 
     async fn delete(&mut self, key: String, when: Condition) -> Result<Option<u64>, Error> {
-        self.kv()?.delete(&self.call, &key, when).await
+        self.kv()?.delete(&self.nested(), &key, when).await
     }
 
     async fn increment(&mut self, key: String, by: i64) -> Result<i64, Error> {
-        self.kv()?.increment(&self.call, &key, by).await
+        self.kv()?.increment(&self.nested(), &key, by).await
     }
 
     async fn scan(&mut self, prefix: String, after: Option<String>, limit: u32) -> Result<Vec<(String, Entry)>, Error> {
-        self.kv()?.scan(&self.call, &prefix, after.as_deref(), limit).await
+        self.kv()?.scan(&self.nested(), &prefix, after.as_deref(), limit).await
     }
 
     async fn changes(&mut self, prefix: String, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>, Error> {
-        self.kv()?.changes(&self.call, &prefix, after, limit, wait_ms).await
+        self.kv()?.changes(&self.nested(), &prefix, after, limit, wait_ms).await
     }
 
     async fn revision(&mut self) -> Result<u64, Error> {
-        self.kv()?.revision(&self.call).await
+        self.kv()?.revision(&self.nested()).await
     }
 }

@@ -60,7 +60,7 @@ impl context::Host for Guest {
     }
 
     fn remaining_ms(&mut self) -> u32 {
-        u32::try_from(self.call.remaining().as_millis()).unwrap_or(u32::MAX)
+        u32::try_from(self.remaining().as_millis()).unwrap_or(u32::MAX)
     }
 
     fn time_ns(&mut self) -> u64 {

@@ -70,7 +70,7 @@ impl Guest {
 
     /// How long a wait may take: never past the call's deadline.
     pub(crate) fn wait(&self, wait_ms: u32) -> Duration {
-        Duration::from_millis(u64::from(wait_ms)).min(self.call.remaining())
+        Duration::from_millis(u64::from(wait_ms)).min(self.remaining())
     }
 }
 

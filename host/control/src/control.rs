@@ -232,7 +232,7 @@ impl Control {
         let begun = clock::now();
         loop {
             let view = self.slot(slot)?;
-            if !view.status.as_ref().is_some_and(|status| status.draining) {
+            if view.status.as_ref().is_none_or(|status| status.draining.is_empty()) {
                 return Ok(view);
             }
             let waited = clock::now().saturating_duration_since(begun);

@@ -5,17 +5,19 @@
 //! last, and a swap that fails before its flip leaves no trace.
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
-//! the flip), `swap` (the flip and what follows), then what each capability makes of its slots: [`Kv`], [`Discovery`],
-//! [`Auth`], [`Router`].
+//! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
+//! those with a provider share), [`Kv`], [`Discovery`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
 mod discovery;
+mod drain;
 mod error;
 mod kv;
 mod metrics;
 mod plane;
 mod prepare;
+mod provider;
 mod router;
 mod slot;
 mod slot_name;
@@ -32,7 +34,7 @@ pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};
 pub use plane::{Plane, PlaneConfig, PlaneParts};
 pub use prepare::Prepared;
-pub use router::{Report, RouteError, Router, SelectRequest, Selection};
+pub use router::{Report, RouteError, Router, SHARES_RESEND, SelectRequest, Selection, Shares};
 pub use slot::Slot;
 pub use slot_name::{InvalidSlotName, SlotName};
 pub use status::{EntryStatus, SlotStatus};

@@ -14,9 +14,11 @@ use platform_capability::SlotKind;
 use platform_runtime::{Artifacts, Engine};
 use platform_storage::Storage;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, discovery::Discovery, kv::Kv, router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus,
+    auth::Auth, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot, slot_name::SlotName,
+    status::SlotStatus,
 };
 
 /// How bindings are exchanged.
@@ -34,6 +36,9 @@ pub struct PlaneConfig {
     pub generations_kept: usize,
     /// Changes that are kept in memory for each watched namespace.
     pub watch_changes_kept: usize,
+    /// Time after which router policies are asked again for the weights of nodes, in milliseconds, for each client that
+    /// balances by itself: weights may follow load, of which nobody tells.
+    pub weights_ms: u64,
 }
 
 impl Default for PlaneConfig {
@@ -44,6 +49,7 @@ impl Default for PlaneConfig {
             prepare_ms_max: 5_000,
             generations_kept: 3,
             watch_changes_kept: 1024,
+            weights_ms: 10_000,
         }
     }
 }
@@ -68,6 +74,7 @@ pub struct PlaneParts {
 pub struct Plane {
     pub(crate) parts: PlaneParts,
     pub(crate) this: Weak<Self>,
+    pub(crate) draining: Arc<Drains>,
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
     discovery: Discovery,
@@ -81,6 +88,7 @@ struct Kind {
     plain: Arc<Slot>,
     qualified: ArcSwap<HashMap<Arc<str>, Arc<Slot>>>,
     change: Mutex<()>,
+    rebound: watch::Sender<()>,
 }
 
 /// A slot that a call goes to.
@@ -106,10 +114,12 @@ impl Plane {
     pub fn new(parts: PlaneParts) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            draining: Arc::default(),
             kinds: SlotKind::ALL.map(|kind| Kind {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),
                 change: Mutex::default(),
+                rebound: watch::channel(()).0,
             }),
             kv: Kv::new(Weak::clone(this)),
             discovery: Discovery::new(Weak::clone(this)),
@@ -157,7 +167,7 @@ impl Plane {
             slots.push(Arc::clone(&kind.plain));
             slots.extend(kind.qualified.load().values().cloned());
         }
-        let mut status: Vec<_> = slots.iter().filter_map(|slot| SlotStatus::of(slot)).collect();
+        let mut status: Vec<_> = slots.iter().filter_map(|slot| self.status_of(slot)).collect();
         status.sort_by(|a, b| a.name.cmp(&b.name));
         status
     }
@@ -165,7 +175,11 @@ impl Plane {
     /// What one slot is doing, none when nothing is bound.
     #[must_use]
     pub fn slot_status(&self, name: &SlotName) -> Option<SlotStatus> {
-        SlotStatus::of(&*self.slot(name)?)
+        self.status_of(&*self.slot(name)?)
+    }
+
+    fn status_of(&self, slot: &Slot) -> Option<SlotStatus> {
+        SlotStatus::of(slot, || self.draining.of(slot.name()))
     }
 
     /// The slot of exactly this name.
@@ -213,6 +227,16 @@ impl Plane {
         let mut qualified = kind.qualified.load().as_ref().clone();
         qualified.remove(qualifier.as_str());
         kind.qualified.store(Arc::new(qualified));
+    }
+
+    /// Learns of each change of what slots of `kind` hold.
+    pub(crate) fn rebound(&self, kind: SlotKind) -> watch::Receiver<()> {
+        self.kind(kind).rebound.subscribe()
+    }
+
+    /// Tells that a slot of `kind` holds something else.
+    pub(crate) fn tell_rebound(&self, kind: SlotKind) {
+        self.kind(kind).rebound.send_replace(());
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is one place for each kind")]

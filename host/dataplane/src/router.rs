@@ -1,7 +1,10 @@
 //! The router capability: which node takes a request, by a policy that sees live load.
 
+mod followed;
+mod policy;
+mod shares;
+
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -10,22 +13,19 @@ use std::{
 };
 
 use dashmap::DashMap;
-use futures::StreamExt as _;
+use futures::Stream;
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Name, SlotKind, discovery,
-    router::{DropNodes, Node, NodeLoad, NodeTable, Pick, SetNodes},
+    Call, Name, SlotKind,
+    router::{Node, NodeLoad, Pick},
 };
-use platform_runtime::Fault;
-use tokio::sync::{OnceCell, watch};
 
-use crate::{
-    binding::Entry,
-    error::CallError,
-    plane::Plane,
-    tables::{Filter, Services},
-    watch::Event,
-};
+use crate::{error::CallError, plane::Plane, tables::Filter};
+use followed::Followed;
+use policy::{Answer, ask};
+use shares::Subscription;
+
+pub use shares::{SHARES_RESEND, Shares};
 
 /// What is asked of the router.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,6 +92,18 @@ pub enum RouteError {
         /// How many nodes there are.
         nodes: usize,
     },
+    /// The policy gave another number of weights than there are nodes.
+    #[error("`{policy}` gives {given} weights for the {nodes} nodes of `{service}`")]
+    Weights {
+        /// Name and version of the policy.
+        policy: Arc<str>,
+        /// The service.
+        service: Arc<str>,
+        /// How many weights it gave.
+        given: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// The registry can't be read now.
     #[error("the registry can't be read: {0}")]
     Registry(String),
@@ -104,13 +116,6 @@ pub struct Router {
     namespaces: DashMap<Arc<str>, Arc<Followed>>,
     picks: Arc<DashMap<u64, (Arc<NodeLoad>, Instant)>>,
     next_pick: AtomicU64,
-}
-
-/// A namespace whose registry is followed.
-#[derive(Debug, Default)]
-struct Followed {
-    services: Services,
-    ready: OnceCell<()>,
 }
 
 /// Picks that are remembered; beyond it they are not, and reports on them do nothing.
@@ -128,32 +133,21 @@ impl Router {
     /// # Errors
     /// See [`RouteError`] and [`CallError`].
     pub async fn select(&self, call: &Call, request: SelectRequest<'_>) -> Result<Selection, CallError<RouteError>> {
-        let invalid =
-            |error: platform_capability::InvalidName| CallError::Capability(RouteError::Invalid(error.to_string()));
-        request.service.parse::<Name>().map_err(invalid)?;
+        check_service(request.service)?;
         let plane = self.plane.upgrade().ok_or_else(shutting_down)?;
         let followed = self.followed(&plane, call).await?;
         let no_nodes =
             |filtered| CallError::Capability(RouteError::NoNodes { service: request.service.to_owned(), filtered });
         let service = followed.services.get(request.service).ok_or_else(|| no_nodes(false))?;
-        let filter = Filter {
-            version: request.version.map(str::to_owned),
-            labels: request.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
-        };
-        let table = service.table(&filter);
+        let table = service.table(&request.filter());
         if table.nodes.is_empty() {
             return Err(no_nodes(!service.whole.load().nodes.is_empty()));
         }
 
         let slot = plane.find(SlotKind::RouterPolicy, request.service);
-        let mut route = slot.route().map_err(|error| error.map(|never| match never {}))?;
-        let picked = loop {
-            let Some(entry) = route.entry() else { return Err(CallError::NotBound(slot.name().clone())) };
-            match pick(entry, call, &table, &request).await {
-                Ok(index) => break index,
-                Err(fault) => route.after(fault).map_err(|error| error.map(|never| match never {}))?,
-            }
-        };
+        let params = (table.table, request.key, request.attempt);
+        let Answer { results: (picked,), policy, generation } =
+            ask::<Pick>(&slot, call, &table, request.zone, params).await?;
         let index = picked.map(|index| index as usize);
         let (Some(node), Some(load)) =
             (index.and_then(|index| table.nodes.get(index)), index.and_then(|index| table.loads.get(index)))
@@ -161,13 +155,29 @@ impl Router {
             let nodes = table.nodes.len();
             return Err(CallError::Capability(RouteError::NonePicked { service: request.service.to_owned(), nodes }));
         };
-        Ok(Selection {
-            pick_id: self.remember(&plane, load),
-            node: node.clone(),
-            generation: route.binding().map_or(0, |binding| binding.generation),
-            policy: route.entry().map_or_else(|| Arc::from(""), |entry| Arc::clone(&entry.label)),
-            table_version: table.version,
-        })
+        let pick_id = self.remember(&plane, load);
+        Ok(Selection { pick_id, node: node.clone(), generation, policy, table_version: table.version })
+    }
+
+    /// All nodes of a service with the weights that its policy gives them, for clients that balance by themselves: at
+    /// once, whenever nodes, weights or the policy change, and every [`SHARES_RESEND`], for as long as the stream is read.
+    /// It ends with an error when the policy faults and the slot's failure mode knows no other way. `key` and `attempt` of
+    /// the request don't matter.
+    ///
+    /// # Errors
+    /// See [`RouteError`].
+    pub async fn shares(
+        &self, call: &Call, request: SelectRequest<'_>,
+    ) -> Result<impl Stream<Item = Result<Shares, CallError<RouteError>>> + Send + 'static + use<>, CallError<RouteError>>
+    {
+        check_service(request.service)?;
+        let plane = self.plane.upgrade().ok_or_else(shutting_down)?;
+        let service = self.followed(&plane, call).await?.services.get_or_new(request.service);
+        let subscription = Subscription::new(&plane, call, service, request.filter(), request.zone);
+        Ok(futures::stream::unfold(subscription, async |mut subscription| {
+            let shares = subscription.next().await?;
+            Some((shares, subscription))
+        }))
     }
 
     /// Takes note of how picks went. Unknown and repeated ones are passed over; how many counted.
@@ -177,18 +187,6 @@ impl Router {
             pick.inspect(|(_, (load, _))| load.finished(report.latency_us, report.failed)).is_some()
         });
         known.count()
-    }
-
-    /// Follows changes of a service's nodes: the version of its table, whenever it changes.
-    ///
-    /// # Errors
-    /// See [`RouteError`].
-    pub async fn nodes_changed(
-        &self, call: &Call, service: &str,
-    ) -> Result<watch::Receiver<u64>, CallError<RouteError>> {
-        let plane = self.plane.upgrade().ok_or_else(shutting_down)?;
-        let followed = self.followed(&plane, call).await?;
-        Ok(followed.services.get_or_new(service).changed.subscribe())
     }
 
     fn remember(&self, plane: &Arc<Plane>, load: &Arc<NodeLoad>) -> u64 {
@@ -210,127 +208,24 @@ impl Router {
             Some(followed) => Arc::clone(&followed),
             None => Arc::clone(&self.namespaces.entry(Arc::clone(&call.namespace)).or_default()),
         };
-        followed
-            .ready
-            .get_or_try_init(|| async {
-                let from = read_all(plane, &call.namespace, &followed.services).await?;
-                let (plane, namespace, services) =
-                    (Arc::downgrade(plane), Arc::clone(&call.namespace), Arc::clone(&followed));
-                let Some(tasks) = self.plane.upgrade() else { return Err(shutting_down()) };
-                tasks.parts.tasks.spawn_until_cancelled("nodes", async move {
-                    follow(&plane, &namespace, &services.services, from).await;
-                });
-                Ok(())
-            })
-            .await?;
+        followed.begin(plane, &call.namespace).await?;
         Ok(followed)
     }
 }
 
+impl SelectRequest<'_> {
+    fn filter(&self) -> Filter {
+        Filter { version: self.version.map(str::to_owned), labels: self.labels.iter().cloned().collect() }
+    }
+}
+
+fn check_service(service: &str) -> Result<(), CallError<RouteError>> {
+    let invalid = |error: platform_capability::InvalidName| RouteError::Invalid(error.to_string());
+    service.parse::<Name>().map(drop).map_err(|error| CallError::Capability(invalid(error)))
+}
+
 fn shutting_down() -> CallError<RouteError> {
     CallError::Capability(RouteError::Registry("the platform is shutting down".to_owned()))
-}
-
-/// Asks a policy. Nodes that its instance does not know yet, or not in this version, are given to it first.
-async fn pick(
-    entry: &Entry, call: &Call, table: &Arc<NodeTable>, request: &SelectRequest<'_>,
-) -> Result<Option<u32>, Fault> {
-    let started = clock::now();
-    let picked = pick_in(entry, call, table, request).await;
-    entry.metrics.record(clock::now().saturating_duration_since(started), picked.as_ref().err());
-    picked
-}
-
-/// Most tables that one instance is given.
-const TABLES_MAX: usize = 1024;
-
-async fn pick_in(
-    entry: &Entry, call: &Call, table: &Arc<NodeTable>, request: &SelectRequest<'_>,
-) -> Result<Option<u32>, Fault> {
-    let mut lease = entry.pool.take(clock::now(), call.deadline).await?;
-    let guest = lease.guest();
-    guest.call = Arc::clone(call);
-    if guest.zone.as_ref() != request.zone {
-        guest.zone = request.zone.into();
-    }
-    let known = guest.tables.get(&table.table) == Some(&table.version);
-    guest.nodes = Some(Arc::clone(table));
-    if !known {
-        let surplus = if guest.tables.len() >= TABLES_MAX { guest.tables.keys().next().copied() } else { None };
-        if let Some(surplus) = surplus {
-            lease.call::<DropNodes>((surplus,)).await?;
-            lease.guest().tables.remove(&surplus);
-        }
-        lease.call::<SetNodes>((table.table, &table.service, &table.nodes)).await?;
-        lease.guest().tables.insert(table.table, table.version);
-    }
-    let (picked,) = lease.call::<Pick>((table.table, request.key, request.attempt)).await?;
-    lease.guest().nodes = None;
-    lease.end();
-    Ok(picked)
-}
-
-/// Time that the host gives the registry.
-const REGISTRY_TIME: Duration = Duration::from_secs(5);
-
-/// Reads all registrations; the revision that they are at least of.
-async fn read_all(plane: &Plane, namespace: &Arc<str>, services: &Services) -> Result<u64, CallError<RouteError>> {
-    let call: Call = Arc::new(CallContext::host(Arc::clone(namespace), REGISTRY_TIME));
-    let registry = |error: CallError<discovery::Error>| CallError::Capability(RouteError::Registry(error.to_string()));
-    let revision = plane.discovery().revision(&call).await.map_err(registry)?;
-    let mut all = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = plane.discovery().list(&call, after.as_deref(), 1000).await.map_err(registry)?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.service.clone());
-        for summary in &page {
-            let mut after: Option<String> = None;
-            loop {
-                let nodes =
-                    plane.discovery().get(&call, &summary.service, after.as_deref(), 1000).await.map_err(registry)?;
-                let Some(last) = nodes.last() else { break };
-                after = Some(last.node.id.clone());
-                all.extend(nodes);
-            }
-        }
-    }
-    services.reset(all);
-    Ok(revision)
-}
-
-/// Applies the registry's changes for as long as the plane lives. When changes were lost, everything is read again.
-async fn follow(plane: &Weak<Plane>, namespace: &Arc<str>, services: &Services, mut from: u64) {
-    loop {
-        let Some(strong) = plane.upgrade() else { return };
-        let call: Call = Arc::new(CallContext::host(Arc::clone(namespace), REGISTRY_TIME));
-        let Ok(changes) = strong.discovery().watch(&call, "", from) else { return };
-        drop(strong);
-        let mut changes = std::pin::pin!(changes);
-        while let Some(event) = changes.next().await {
-            match event {
-                Ok(Event::Changes(changes)) => {
-                    for change in changes {
-                        from = change.revision;
-                        services.apply(&change.service, &change.node_id, change.registration);
-                    }
-                }
-                Ok(Event::Progress(revision)) => from = revision,
-                Err(error) => {
-                    tracing::debug!(%namespace, %error, "registry watch ended");
-                    break;
-                }
-            }
-        }
-        let Some(strong) = plane.upgrade() else { return };
-        match read_all(&strong, namespace, services).await {
-            Ok(revision) => from = revision,
-            Err(_) => {
-                drop(strong);
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        }
-    }
 }
 
 /// Forgets picks that nobody reported on.

@@ -3,17 +3,14 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use platform_base::clock;
-use platform_capability::{Call, CallContext, Guest};
+use platform_capability::{Call, Guest};
 use platform_runtime::{Fault, Function};
 
 use crate::{
@@ -29,8 +26,6 @@ pub struct Slot {
     current: ArcSwapOption<Binding>,
     /// Generations before the current one, the latest first.
     kept: Mutex<VecDeque<Arc<Binding>>>,
-    /// Generations whose last calls are still running.
-    pub(crate) draining: AtomicUsize,
     /// Held while the binding is exchanged, so that exchanges come one after the other.
     pub(crate) exchange: tokio::sync::Mutex<()>,
 }
@@ -41,7 +36,6 @@ impl Slot {
             name,
             current: ArcSwapOption::empty(),
             kept: Mutex::default(),
-            draining: AtomicUsize::new(0),
             exchange: tokio::sync::Mutex::new(()),
         }
     }
@@ -67,12 +61,6 @@ impl Slot {
     #[must_use]
     pub fn kept(&self) -> Vec<Arc<Binding>> {
         self.kept.lock().iter().cloned().collect()
-    }
-
-    /// Whether calls of an older generation are still running.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the slot holds something.
@@ -216,25 +204,12 @@ impl Entry {
         &self, call: &Call, now: Instant, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
     ) -> Result<F::Results, Fault> {
         let mut lease = self.pool.take(now, call.deadline).await?;
+        let now = lease.began();
         let guest = lease.guest();
-        guest.call = self.bounded(call);
+        guest.serve(call, now, self.pool.template().limits().deadline());
         seat(guest);
         let answer = lease.call::<F>(params).await;
         lease.end();
         answer
-    }
-
-    /// The call as a guest that can wait sees it: with the time that the plugin has, so that what it waits for, nested
-    /// calls above all, does not outlive it.
-    fn bounded(&self, call: &Call) -> Call {
-        let template = self.pool.template();
-        if !template.is_asynchronous() {
-            return Arc::clone(call);
-        }
-        let deadline = clock::now() + template.limits().deadline();
-        if call.deadline <= deadline {
-            return Arc::clone(call);
-        }
-        Arc::new(CallContext { deadline, ..call.as_ref().clone() })
     }
 }

@@ -25,8 +25,8 @@ pub struct SlotStatus {
     pub entries: Vec<EntryStatus>,
     /// Generations that can be gone back to, the latest first.
     pub kept: Vec<u64>,
-    /// Whether calls of an older generation are still running.
-    pub draining: bool,
+    /// Older generations that calls still run on, the latest first.
+    pub draining: Vec<u64>,
     /// Whether none of its plugins rests.
     pub ready: bool,
 }
@@ -58,10 +58,13 @@ pub struct EntryStatus {
     pub rest: Option<Duration>,
     /// Memory of the instance that served last, in bytes.
     pub memory_bytes: usize,
+    /// Log lines that were dropped for being over its rate.
+    pub log_lines_dropped: u64,
 }
 
 impl SlotStatus {
-    pub(crate) fn of(slot: &Slot) -> Option<Self> {
+    /// What `slot` is doing; `draining` tells its generations that still have calls.
+    pub(crate) fn of(slot: &Slot, draining: impl FnOnce() -> Vec<u64>) -> Option<Self> {
         let binding = slot.binding()?;
         let entries: Vec<_> = binding
             .entries
@@ -74,7 +77,7 @@ impl SlotStatus {
             generation: binding.generation,
             failure: binding.spec.failure.clone(),
             kept: slot.kept().iter().map(|kept| kept.generation).collect(),
-            draining: slot.is_draining(),
+            draining: draining(),
             ready: entries.iter().all(|entry| entry.is_fallback || entry.rest.is_none()),
             entries,
         })
@@ -97,6 +100,7 @@ impl EntryStatus {
             faults_in_a_row,
             rest,
             memory_bytes: entry.pool.memory_bytes(),
+            log_lines_dropped: entry.log_lines_dropped(),
         }
     }
 }

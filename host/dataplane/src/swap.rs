@@ -1,7 +1,7 @@
-//! The flip, and what comes with it: state that moves, old calls that drain, generations that are kept.
+//! The flip, and what comes with it: state that moves, generations that are kept.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -116,7 +116,8 @@ impl Plane {
         };
         let old = old.ok_or_else(not_bound)?;
         self.forget(slot.name());
-        self.drain(&slot, old);
+        self.tell_rebound(slot.name().kind);
+        self.drain(Arc::clone(&slot), old);
         Ok(())
     }
 
@@ -163,12 +164,13 @@ impl Plane {
         } else {
             slot.flip(Some(binding));
         }
+        self.tell_rebound(slot.name().kind);
         let took = clock::now().saturating_duration_since(begun);
         if let Some(old) = old {
             for gone in slot.keep(Arc::clone(&old), self.parts.config.generations_kept) {
                 tracing::debug!(slot = %slot.name(), generation = gone.generation, "generation is no longer kept");
             }
-            self.drain(slot, old);
+            self.drain(Arc::clone(slot), old);
         }
         tracing::info!(slot = %slot.name(), generation, took_us = took.as_micros(), "bound");
         Ok(Swapped { generation, previous, took })
@@ -180,23 +182,6 @@ impl Plane {
         let keeps = |entry: &Entry| entry.pool.mode() == Mode::Single;
         let moves = keeps(from) && keeps(to) && exports::<Save>(&from.pool) && exports::<Load>(&to.pool);
         moves.then_some((from.as_ref(), to.as_ref()))
-    }
-
-    /// Waits for the last calls of an old generation, then gives its memory back.
-    fn drain(&self, slot: &Arc<Slot>, old: Arc<Binding>) {
-        let slot = Arc::clone(slot);
-        let limit = Duration::from_millis(self.parts.config.drain_ms_max);
-        slot.draining.fetch_add(1, Ordering::Relaxed);
-        self.parts.tasks.spawn("drain", async move {
-            let deadline = clock::now() + limit;
-            for entry in old.entries.iter().chain(&old.fallback) {
-                if !entry.pool.drained(deadline).await {
-                    tracing::warn!(slot = %slot.name(), generation = old.generation, "calls did not end before the drain deadline");
-                }
-                entry.pool.retire();
-            }
-            slot.draining.fetch_sub(1, Ordering::Relaxed);
-        });
     }
 }
 

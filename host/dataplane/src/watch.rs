@@ -4,20 +4,18 @@
 //! its own pace, and ask the provider themselves when they are further behind. Revisions carry a watch across swaps and
 //! reconnects, so nothing is lost and nothing comes twice.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use dashmap::DashMap;
 use futures::Stream;
 use parking_lot::Mutex;
 use platform_base::{TaskGroup, clock};
 use tokio::sync::{Notify, watch};
 
-use crate::error::CallError;
+use crate::{
+    error::CallError,
+    provider::{Capability, Source, Watched},
+};
 
 /// Something that happened at a revision.
 pub trait Revised: Clone + Send + Sync + 'static {
@@ -34,28 +32,6 @@ pub enum Event<C> {
     Progress(u64),
 }
 
-/// Where changes come from: a capability in one namespace.
-#[async_trait]
-pub(crate) trait Source: Send + Sync + 'static {
-    type Change: Revised;
-    type Error: Send + 'static;
-
-    /// Changes of the whole namespace, or of what `selector` names.
-    async fn changes(
-        &self, selector: &str, after: u64, wait: Duration,
-    ) -> Result<Vec<Self::Change>, CallError<Self::Error>>;
-    /// The last revision.
-    async fn revision(&self) -> Result<u64, CallError<Self::Error>>;
-    /// Whether `selector` asks for the change.
-    fn selects(selector: &str, change: &Self::Change) -> bool;
-    /// The error for a revision that has not been reached.
-    fn ahead(after: u64, current: u64) -> Self::Error;
-    /// The error for a watch whose changes are no longer kept.
-    fn behind(oldest: u64) -> Self::Error;
-    /// Whether it is that error.
-    fn is_behind(error: &Self::Error) -> bool;
-}
-
 /// How long the follower waits at the provider. It bounds how long an old generation takes to drain.
 const WAIT: Duration = Duration::from_millis(500);
 /// How often a provider that can't wait is asked.
@@ -66,26 +42,23 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(30);
 
 /// All hubs of one capability, by namespace.
-#[derive(Debug)]
-pub(crate) struct Hubs<C: 'static> {
-    by_namespace: Arc<DashMap<Arc<str>, Weak<Hub<C>>>>,
+pub(crate) struct Hubs<C: Capability> {
+    by_namespace: Arc<DashMap<Arc<str>, Arc<Hub<C>>>>,
 }
 
-impl<C: Revised> Default for Hubs<C> {
+impl<C: Capability> Default for Hubs<C> {
     fn default() -> Self {
         Self { by_namespace: Arc::default() }
     }
 }
 
 /// What a follower keeps, and how it tells subscribers.
-#[derive(Debug)]
-pub(crate) struct Hub<C> {
-    kept: Mutex<Kept<C>>,
+struct Hub<C: Capability> {
+    kept: Mutex<Kept<C::Change>>,
     changed: watch::Sender<u64>,
     kick: Notify,
 }
 
-#[derive(Debug)]
 struct Kept<C> {
     /// Changes after this revision are all in `changes`.
     floor: u64,
@@ -105,35 +78,36 @@ enum Read<C> {
     Behind(u64),
 }
 
-impl<C: Revised> Hubs<C> {
+impl<C: Capability> Hubs<C> {
     /// Makes a waiting follower look again: something was written through this host.
     pub(crate) fn kick(&self, namespace: &str) {
-        if let Some(hub) = self.by_namespace.get(namespace).and_then(|hub| hub.upgrade()) {
+        if let Some(hub) = self.by_namespace.get(namespace) {
             hub.kick.notify_one();
         }
     }
 
-    fn hub<S: Source<Change = C>>(
-        &self, namespace: &Arc<str>, source: &Arc<S>, tasks: &TaskGroup, most: usize,
-    ) -> Arc<Hub<C>> {
-        let mut place = self.by_namespace.entry(Arc::clone(namespace)).or_default();
-        if let Some(hub) = place.upgrade() {
-            return hub;
-        }
-        let kept = Kept { floor: 0, head: 0, changes: VecDeque::new(), most, started: false, epoch: 0 };
-        let hub = Arc::new(Hub { kept: Mutex::new(kept), changed: watch::channel(0).0, kick: Notify::new() });
-        *place = Arc::downgrade(&hub);
-        let (source, follower) = (Arc::clone(source), Arc::clone(&hub));
-        tasks.spawn_until_cancelled("watch", async move { follower.follow(&*source).await });
-        hub
+    /// The hub of the source's namespace, and its news. Subscribed to under the lock of its place in the map, under which
+    /// a follower ends: nobody is left with a hub that no one follows.
+    fn hub(&self, source: &Source<C>, tasks: &TaskGroup, most: usize) -> (Arc<Hub<C>>, watch::Receiver<u64>) {
+        let place = self.by_namespace.entry(Arc::clone(&source.namespace)).or_insert_with(|| {
+            let kept = Kept { floor: 0, head: 0, changes: VecDeque::new(), most, started: false, epoch: 0 };
+            let hub = Arc::new(Hub { kept: Mutex::new(kept), changed: watch::channel(0).0, kick: Notify::new() });
+            let (hubs, source, follower) = (Arc::clone(&self.by_namespace), source.clone(), Arc::clone(&hub));
+            tasks.spawn_until_cancelled("watch", async move {
+                while hubs.remove_if(&source.namespace, |_, hub| hub.changed.receiver_count() == 0).is_none() {
+                    follower.follow(&source).await;
+                }
+            });
+            hub
+        });
+        (Arc::clone(&place), place.changed.subscribe())
     }
 
     /// Changes that `selector` asks for, after a revision, for as long as the stream is read.
-    pub(crate) fn subscribe<S: Source<Change = C>>(
-        &self, namespace: &Arc<str>, source: Arc<S>, selector: String, after: u64, tasks: &TaskGroup, most: usize,
-    ) -> impl Stream<Item = Result<Event<C>, CallError<S::Error>>> + Send + 'static + use<S, C> {
-        let hub = self.hub(namespace, &source, tasks, most);
-        let changed = hub.changed.subscribe();
+    pub(crate) fn subscribe(
+        &self, source: Source<C>, selector: String, after: u64, tasks: &TaskGroup, most: usize,
+    ) -> impl Stream<Item = Watched<C>> + Send + 'static + use<C> {
+        let (hub, changed) = self.hub(&source, tasks, most);
         let subscription = Subscription { hub, source, changed, selector, after, epoch: None, ended: false };
         futures::stream::unfold(subscription, |mut subscription| async move {
             if subscription.ended {
@@ -146,8 +120,9 @@ impl<C: Revised> Hubs<C> {
     }
 }
 
-impl<C: Revised> Hub<C> {
-    async fn follow<S: Source<Change = C>>(&self, source: &S) {
+impl<C: Capability> Hub<C> {
+    /// Keeps what changes, until nobody has listened for a while.
+    async fn follow(&self, source: &Source<C>) {
         let mut alone_since = None;
         loop {
             if self.changed.receiver_count() == 0 {
@@ -165,7 +140,7 @@ impl<C: Revised> Hub<C> {
         }
     }
 
-    async fn step<S: Source<Change = C>>(&self, source: &S) -> Result<(), CallError<S::Error>> {
+    async fn step(&self, source: &Source<C>) -> Result<(), CallError<C::Error>> {
         let (started, head) = {
             let kept = self.kept.lock();
             (kept.started, kept.head)
@@ -191,7 +166,7 @@ impl<C: Revised> Hub<C> {
                 self.push(changes);
                 Ok(())
             }
-            Err(CallError::Capability(error)) if S::is_behind(&error) => {
+            Err(CallError::Capability(error)) if C::is_compacted(&error) => {
                 let revision = source.revision().await?;
                 self.restart(revision);
                 Ok(())
@@ -213,7 +188,7 @@ impl<C: Revised> Hub<C> {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    fn push(&self, changes: Vec<C>) {
+    fn push(&self, changes: Vec<C::Change>) {
         let mut kept = self.kept.lock();
         for change in changes {
             kept.head = kept.head.max(change.revision());
@@ -231,7 +206,7 @@ impl<C: Revised> Hub<C> {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    fn read(&self, after: u64, selects: impl Fn(&C) -> bool) -> Option<(Read<C>, u64)> {
+    fn read(&self, after: u64, selects: impl Fn(&C::Change) -> bool) -> Option<(Read<C::Change>, u64)> {
         let kept = self.kept.lock();
         if !kept.started {
             return None;
@@ -245,9 +220,9 @@ impl<C: Revised> Hub<C> {
     }
 }
 
-struct Subscription<S: Source> {
-    hub: Arc<Hub<S::Change>>,
-    source: Arc<S>,
+struct Subscription<C: Capability> {
+    hub: Arc<Hub<C>>,
+    source: Source<C>,
     changed: watch::Receiver<u64>,
     selector: String,
     after: u64,
@@ -255,22 +230,23 @@ struct Subscription<S: Source> {
     ended: bool,
 }
 
-impl<S: Source> Subscription<S> {
-    async fn next(&mut self) -> Result<Event<S::Change>, CallError<S::Error>> {
+impl<C: Capability> Subscription<C> {
+    async fn next(&mut self) -> Watched<C> {
         if self.epoch.is_none() {
             let current = self.source.revision().await?;
             if self.after > current {
-                return Err(CallError::Capability(S::ahead(self.after, current)));
+                let why = format!("revision {} has not been reached; the last one is {current}", self.after);
+                return Err(CallError::Capability(C::invalid(why)));
             }
         }
         loop {
             self.changed.mark_unchanged();
-            let Some((read, epoch)) = self.hub.read(self.after, |change| S::selects(&self.selector, change)) else {
+            let Some((read, epoch)) = self.hub.read(self.after, |change| C::selects(&self.selector, change)) else {
                 self.wait(PROGRESS).await;
                 continue;
             };
             if *self.epoch.get_or_insert(epoch) != epoch {
-                return Err(CallError::Capability(S::behind(0)));
+                return Err(CallError::Capability(C::compacted(0)));
             }
             match read {
                 Read::Changes(changes, head) if !changes.is_empty() => {

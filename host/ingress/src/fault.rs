@@ -1,6 +1,6 @@
 //! [`Fault`]: why a request was not answered as asked, in the two forms that callers read.
 //!
-//! Owns the mapping of errors to gRPC (status and `google.rpc.ErrorInfo`) and to HTTP (`application/problem+json`,
+//! Owns the forms of errors in gRPC (status and `google.rpc.ErrorInfo`) and in HTTP (`application/problem+json`,
 //! RFC 9457). Must not know who produced the error. Invariant: both forms carry the same `reason`, and a caller's mistake
 //! never becomes INTERNAL.
 
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use platform_proto::code;
 use serde::Serialize;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -29,7 +30,8 @@ pub(crate) struct Fault {
 impl Fault {
     /// A fault with a stable `reason` in UPPER_SNAKE and a message in words that a person can act on.
     pub(crate) fn new(code: Code, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, http: http_status(code), reason: reason.into(), message: message.into(), metadata: Vec::new() }
+        let http = StatusCode::from_u16(code::http_status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { code, http, reason: reason.into(), message: message.into(), metadata: Vec::new() }
     }
 
     /// An argument that is not allowed.
@@ -91,7 +93,7 @@ impl Fault {
             status: self.http.as_u16(),
             detail: &self.message,
             reason: &self.reason,
-            code: code_name(self.code),
+            code: code::name(self.code),
             metadata: self.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }
     }
@@ -120,7 +122,7 @@ impl From<Fault> for Status {
 
 impl From<Status> for Fault {
     fn from(status: Status) -> Self {
-        let fault = Self::new(status.code(), code_name(status.code()), status.message());
+        let fault = Self::new(status.code(), code::name(status.code()), status.message());
         let Some(info) = status.get_details_error_info() else { return fault };
         let mut metadata: Vec<_> = info.metadata.into_iter().collect();
         metadata.sort();
@@ -131,47 +133,6 @@ impl From<Status> for Fault {
 /// A body that is known in full.
 pub(crate) fn body(bytes: impl Into<Bytes>) -> Body {
     Body::new(Full::new(bytes.into()).map_err(|never| match never {}))
-}
-
-/// The mapping that `google.rpc.Code` documents.
-fn http_status(code: Code) -> StatusCode {
-    match code {
-        Code::Ok => StatusCode::OK,
-        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
-        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The code as gRPC writes it.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use std::{
 };
 
 use platform_dataplane::{BUCKETS_US, SlotStatus};
+use platform_proto::code;
 use prost_reflect::DescriptorPool;
 use tonic::Code;
 
 use crate::{
     check::Counts,
     exposition::{Exposition, Format},
-    fault::code_name,
 };
 
 /// gRPC codes are 0 to 16.
@@ -84,10 +84,10 @@ fn write_requests(out: &mut Exposition, requests: &Requests) {
     let used = |method: &Method| method.buckets.iter().any(|count| count.load(Ordering::Relaxed) > 0);
     let mut family = out.counter("platform_requests", "Requests by method and gRPC code.");
     for (path, method) in requests.methods.iter().filter(|(_, method)| used(method)) {
-        for (code, count) in (0..).zip(&method.codes) {
+        for (number, count) in (0..).zip(&method.codes) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
-                family.sample(&[("method", path), ("code", code_name(Code::from_i32(code)))], count);
+                family.sample(&[("method", path), ("code", code::name(Code::from_i32(number)))], count);
             }
         }
     }
@@ -130,6 +130,12 @@ fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
         for (kind, count) in &entry.counts.faults {
             family.sample(&[("slot", slot), ("plugin", plugin), ("generation", generation), ("kind", kind)], *count);
         }
+    }
+    let mut family = out
+        .counter("platform_plugin_log_lines_dropped", "Log lines that were dropped for being over the plugin's rate.");
+    for (slot, plugin, generation, entry) in &entries {
+        let labels = [("slot", slot.as_str()), ("plugin", plugin), ("generation", generation)];
+        family.sample(&labels, entry.log_lines_dropped);
     }
     let mut family = out.gauge("platform_plugin_memory_bytes", "Memory of the instance that served last.");
     for (slot, plugin, generation, entry) in &entries {

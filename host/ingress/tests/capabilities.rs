@@ -10,9 +10,12 @@
 #[path = "support/server.rs"]
 mod server;
 
+use std::time::Duration;
+
 use platform_proto::{
     kv::v1::{self as kv, kv_client::KvClient, watch_event},
     plugin::v1::{self as plugin, plugins_client::PluginsClient},
+    router::v1::{self as router, router_client::RouterClient},
 };
 use serde_json::json;
 use server::{ADMIN, SERVICE, Server, USER, config, with};
@@ -122,6 +125,74 @@ async fn a_watch_loses_nothing_across_a_reconnect_and_a_swap() {
         }
     };
     assert_eq!((resumed.key.as_str(), resumed.revision), ("w/3", third));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_nodes_follows_nodes_and_policies() {
+    let server = Server::start(config()).await;
+    server.bind("discovery.registry", "discovery-storage", json!({})).await;
+    server.bind("router.policy", "router-round-robin", json!({})).await;
+    let register = async |node: &str, weight: u32| {
+        let registered = json!({"address": "127.0.0.1:1", "weight": weight});
+        let body = json!({"registration": {"version": "1", "node": registered}}).to_string();
+        let headers = [("content-type", "application/json")];
+        let path = format!("/v1/discovery/services/pay/nodes/{node}");
+        let put = server.http("PUT", &path, &headers, body.as_bytes(), SERVICE).await;
+        assert_eq!(put.status, 200, "{}", put.text());
+    };
+    register("a", 100).await;
+    let mut client = RouterClient::new(server.channel().await);
+    let wanted = router::SelectStreamRequest { service: "pay".into(), ..Default::default() };
+    let mut told = client.select_stream(with(SERVICE, wanted)).await.unwrap().into_inner();
+    let mut next = async || {
+        let told = tokio::time::timeout(Duration::from_secs(20), told.message());
+        let told = told.await.expect("nothing came").unwrap().unwrap();
+        assert_eq!(told.valid_ms, 120_000);
+        let weight = |node: &router::WeightedNode| (node.node.as_ref().unwrap().id.clone(), node.weight);
+        (told.policy, told.generation, told.nodes.iter().map(weight).collect::<Vec<_>>())
+    };
+    let nodes =
+        |nodes: &[(&str, u32)]| nodes.iter().map(|(id, weight)| ((*id).to_owned(), *weight)).collect::<Vec<_>>();
+    assert_eq!(next().await, ("router-round-robin@0.1.0".into(), 1, nodes(&[("a", 100)])));
+    register("b", 7).await;
+    assert_eq!(next().await, ("router-round-robin@0.1.0".into(), 1, nodes(&[("a", 100), ("b", 7)])));
+    server.bind("router.policy", "router-ring-hash", json!({})).await;
+    assert_eq!(next().await, ("router-ring-hash@0.1.0".into(), 2, nodes(&[("a", 100), ("b", 7)])));
+    let back = server.json("POST", "/v1/slots/router.policy:rollback", &json!({})).await;
+    assert_eq!(back.status, 200, "{}", back.text());
+    assert_eq!(next().await, ("router-round-robin@0.1.0".into(), 3, nodes(&[("a", 100), ("b", 7)])));
+    let gone = server.http("DELETE", "/v1/discovery/services/pay/nodes/a", &[], b"", SERVICE).await;
+    assert_eq!(gone.status, 200, "{}", gone.text());
+    assert_eq!(next().await, ("router-round-robin@0.1.0".into(), 3, nodes(&[("b", 7)])));
+}
+
+/// What a flood of the log comes to, and how instances come to be, is told everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_tell_of_dropped_log_lines_and_of_snapshots() {
+    let server = Server::start(config()).await;
+    server.bind("kv.store", "kv-storage", json!({})).await;
+    server.bind_from("testkit", "auth.policy", "auth-acts", json!({})).await;
+    let flood = json!({"action": "log", "target": "5000", "asCaller": true});
+    let answer = server.json("POST", "/v1/auth:check", &flood).await;
+    assert_eq!(answer.value()["decision"], "DECISION_ALLOW", "{}", answer.text());
+
+    let slot = server.http("GET", "/v1/slots/auth.policy", &[], b"", ADMIN).await.value();
+    let figures = &slot["figures"][0];
+    assert_eq!((figures["snapshot"].as_str(), figures["snapshotProblem"].as_str()), (Some("cloned"), Some("")));
+    let dropped: u64 = figures["logLinesDropped"].as_str().unwrap().parse().unwrap();
+    assert!((1..5000).contains(&dropped), "{dropped}");
+    let plugin = server.http("GET", "/v1/plugins/auth-acts", &[], b"", ADMIN).await.value();
+    let serving = &plugin["serving"][0];
+    assert_eq!((serving["slot"].as_str(), serving["generation"].as_str()), (Some("auth.policy"), Some("1")));
+    assert_eq!(serving["figures"]["logLinesDropped"], dropped.to_string());
+    let metrics = server.get("/metrics").await.text();
+    let line = format!(
+        "platform_plugin_log_lines_dropped_total{{slot=\"auth.policy\",plugin=\"auth-acts@0.1.0\",generation=\"1\"}} {dropped}"
+    );
+    assert!(metrics.contains(&line), "{metrics}");
+
+    let plugin = server.http("GET", "/v1/plugins/kv-storage", &[], b"", ADMIN).await.value();
+    assert_eq!(plugin["serving"][0]["figures"]["snapshot"], "configured", "instances of a provider are kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@
 //! Knows nothing of how a method is answered. Invariant: a method exists here and in no other place; gRPC, HTTP/JSON,
 //! reflection and the OpenAPI document all come from this one definition.
 
+pub mod code;
+
 /// The encoded `google.protobuf.FileDescriptorSet` of every definition, with comments and HTTP annotations: what
 /// reflection, transcoding and the OpenAPI document are made from.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -68,10 +68,6 @@ pub struct Pool<T: 'static> {
 #[repr(align(128))]
 struct Shelf<T: 'static>(Mutex<Vec<Instance<T>>>);
 
-/// Time between two looks at whether a pool has drained.
-const LOOK_MIN: Duration = Duration::from_millis(1);
-const LOOK_MAX: Duration = Duration::from_millis(20);
-
 /// Instances that one worker keeps; what is over is dropped.
 const SHELF_MAX: usize = 64;
 
@@ -134,25 +130,6 @@ impl<T: Send + 'static> Pool<T> {
         if self.mode != Mode::Fresh {
             self.put(instance);
         }
-    }
-
-    /// Waits until no call is in the guest, or until the deadline; whether none is. Calls that come meanwhile are
-    /// served: it looks, because a place in the queue of turns would be in their way.
-    pub async fn drained(&self, deadline: Instant) -> bool {
-        let mut pause = LOOK_MIN;
-        while !self.is_idle() {
-            let now = clock::now();
-            if now >= deadline {
-                return false;
-            }
-            tokio::time::sleep_until((now + pause).min(deadline).into()).await;
-            pause = (pause * 2).min(LOOK_MAX);
-        }
-        true
-    }
-
-    fn is_idle(&self) -> bool {
-        self.turns.is_closed() || self.turns.available_permits() >= self.turns_max() as usize
     }
 
     /// Gives the memory of warm instances back and keeps no more of them. Calls are still served, each by an instance
@@ -300,6 +277,11 @@ impl<T: Send + 'static> Lease<'_, T> {
     /// The state behind the host functions.
     pub fn guest(&mut self) -> &mut T {
         self.instance.guest()
+    }
+
+    /// When the first call begins: now, or when the lease was taken, which was just before.
+    pub fn began(&mut self) -> Instant {
+        *self.since.get_or_insert_with(clock::now)
     }
 
     /// Calls a function of the guest: on this thread when the guest can't wait for anything and was never slow, else on

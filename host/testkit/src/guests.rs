@@ -35,3 +35,11 @@ pub fn counts(settings: &Value) -> Plugin {
 pub fn waits() -> Plugin {
     plugin(SlotKind::KvStore, "kv-waits", &component("testkit", "kv-waits"), &["storage"])
 }
+
+/// A policy that gives the weights of its settings, or traps; see `router-weighs`.
+#[must_use]
+pub fn weighs(settings: &Value) -> Plugin {
+    let mut weighs = plugin(SlotKind::RouterPolicy, "router-weighs", &component("testkit", "router-weighs"), &[]);
+    weighs.settings = settings.to_string();
+    weighs
+}

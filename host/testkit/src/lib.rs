@@ -7,7 +7,7 @@
 mod guests;
 mod load;
 
-pub use guests::{acts, asks, counts, waits};
+pub use guests::{acts, asks, counts, waits, weighs};
 pub use load::{Latencies, until};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

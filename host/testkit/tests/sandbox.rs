@@ -93,6 +93,18 @@ async fn who_calls_and_where_comes_from_the_host() {
     assert_eq!(check(call()).await, "|nobody|default||false", "nothing is left of the caller before");
 }
 
+/// What a guest is told of its time is its own, also when the caller has more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_told_the_time_that_it_has() {
+    let fixture = Fixture::new();
+    let mut store = counts(&json!({}));
+    store.limits.deadline_ms = 500;
+    fixture.bind("kv.store", alone(store)).await;
+    let told = fixture.plane.kv().get(&call(), "!remaining").await.unwrap().unwrap();
+    let remaining: u64 = String::from_utf8(told.value.to_vec()).unwrap().parse().unwrap();
+    assert!((1..=500).contains(&remaining), "the caller has ten seconds, the store {remaining} ms");
+}
+
 /// A policy's question to a store is a call of the policy's caller, in its namespace, within its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_call_is_its_callers() {

@@ -92,7 +92,7 @@ async fn fails_without_a_trace(settings: serde_json::Value) -> PrepareError {
     next.limits.deadline_ms = 300;
     let error = fixture.plane.prepare(&slot(KV), alone(next)).await.unwrap_err();
     let after = fixture.status(KV);
-    assert_eq!((after.generation, after.kept, after.draining), (before.generation, before.kept, false));
+    assert_eq!((after.generation, after.kept, after.draining), (before.generation, before.kept, Vec::new()));
     assert_eq!(fixture.instances(), instances, "the memory of the attempt is given back");
     assert_eq!(value(&fixture, "a").await.as_deref(), Some("7"));
     assert_eq!(value(&fixture, "!calls").await, Some((calls + 2).to_string()), "the same instance serves on");
@@ -200,12 +200,48 @@ async fn calls_that_do_not_end_are_not_waited_for_beyond_the_drain_deadline() {
     running.spawn(async move { asker.ask("good", "busy", "3000", false).await });
     until("it runs", async || fixture.instances() == 1).await;
     fixture.bind("auth.policy/good", alone(slow)).await;
-    assert!(fixture.status("auth.policy/good").draining);
-    until("the drain is given up", async || !fixture.status("auth.policy/good").draining).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(fixture.instances(), 1, "the call still runs");
+    assert_eq!(fixture.status("auth.policy/good").draining, [1], "and nobody is told otherwise");
     let verdict = running.join_next().await.unwrap().unwrap();
     assert_eq!((verdict.allowed, verdict.generation), (true, 1), "and ends on the generation that it saw");
     until("its memory is given back", async || fixture.instances() == 0).await;
+    until("it is over", async || fixture.status("auth.policy/good").draining.is_empty()).await;
+}
+
+/// Only generations that have calls drain, also those of calls that wait for their turn, and of a slot that was unbound.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drains_is_told_exactly() {
+    const POLICY: &str = "auth.policy/good";
+    let fixture = Arc::new(Fixture::new());
+    let mut slow = acts(&json!({"tag": "one"}));
+    (slow.limits.deadline_ms, slow.limits.concurrency) = (20_000, 1);
+    fixture.bind(POLICY, alone(slow.clone())).await;
+    let mut running = JoinSet::new();
+    let ask = |action: &'static str| {
+        let asker = Arc::clone(&fixture);
+        async move { asker.ask("good", action, "3000", false).await.generation }
+    };
+    running.spawn(ask("busy"));
+    until("it runs", async || fixture.instances() == 1).await;
+    fixture.bind(POLICY, alone(slow.clone())).await;
+    fixture.bind(POLICY, alone(slow.clone())).await;
+    until("nothing ran on the second", async || fixture.status(POLICY).draining == [1]).await;
+    assert_eq!(fixture.status(POLICY).kept, [2, 1]);
+    assert_eq!(running.join_next().await.unwrap().unwrap(), 1);
+    until("it is over", async || fixture.status(POLICY).draining.is_empty()).await;
+
+    let prepared = fixture.plane.prepare(&slot(POLICY), alone(slow)).await.unwrap();
+    running.spawn(ask("busy"));
+    until("it runs", async || fixture.instances() == 1).await;
+    running.spawn(ask("ok"));
+    fixture.plane.unbind(&slot(POLICY)).await.unwrap();
+    fixture.plane.bind(&slot(POLICY), prepared, 4).await.unwrap();
+    assert_eq!(fixture.status(POLICY).draining, [3]);
+    let generations = running.join_all().await;
+    assert!(generations.contains(&3), "{generations:?}");
+    until("all are over", async || fixture.status(POLICY).draining.is_empty()).await;
+    assert_eq!(fixture.instances(), 0);
 }
 
 /// A generation that is asked because its successor faults answers at once, whatever it still drains.

@@ -19,7 +19,7 @@ use super::{
     output::show,
     pages,
     quantity::{milliseconds, pair, positive_duration},
-    watch,
+    watch::{self, Shown},
 };
 
 /// Time to live that the registry gives when none is asked for.
@@ -122,12 +122,8 @@ pub(crate) struct Watch {
     /// Only this service; all when not given.
     #[arg(default_value = "")]
     service: String,
-    /// Starts with changes after this revision, 0 for all that are kept; from now on when not given.
-    #[arg(long, value_name = "REVISION")]
-    after: Option<u64>,
-    /// Also shows marks of progress: revisions up to which everything was shown.
-    #[arg(long)]
-    progress: bool,
+    #[command(flatten)]
+    extent: watch::Extent,
 }
 
 /// Runs a command.
@@ -316,29 +312,22 @@ async fn follow(context: &Context, arguments: Watch) -> Result<Exit, Failure> {
     let open = async |client: &Client, after_revision| {
         client.discovery().watch(WatchRequest { service: service.clone(), after_revision }).await
     };
-    watch::follow(context, arguments.after, open, |event: WatchEvent| {
-        let Some(change) = &event.event else { return Ok(None) };
-        let (revision, line) = match change {
+    watch::follow(context, arguments.extent, "platform.discovery.v1.WatchEvent", open, |event: &WatchEvent| {
+        Some(match event.event.as_ref()? {
             Event::Registered(registered) => {
-                (registered.revision, registered_line(registered.revision, registered.registration.as_ref()))
+                let registration = registered.registration.clone().unwrap_or_default();
+                let node = registration.node.unwrap_or_default();
+                let Registration { service, version, .. } = registration;
+                let words = format!("registered  {service}  {}  {}  {version}", node.id, node.address);
+                Shown::Change(registered.revision, words)
             }
             Event::Removed(gone) => {
-                (gone.revision, format!("{}  removed     {}  {}", gone.revision, gone.service, gone.node_id))
+                Shown::Change(gone.revision, format!("removed     {}  {}", gone.service, gone.node_id))
             }
-            Event::Progress(progress) => (progress.revision, format!("{}  progress", progress.revision)),
-        };
-        if arguments.progress || !matches!(change, Event::Progress(_)) {
-            context.output.event("platform.discovery.v1.WatchEvent", &event, || line)?;
-        }
-        Ok(Some(revision))
+            Event::Progress(progress) => Shown::Progress(progress.revision),
+        })
     })
     .await
-}
-
-fn registered_line(revision: u64, registration: Option<&Registration>) -> String {
-    let registration = registration.cloned().unwrap_or_default();
-    let node = registration.node.unwrap_or_default();
-    format!("{revision}  registered  {}  {}  {}  {}", registration.service, node.id, node.address, registration.version)
 }
 
 /// Labels on one line.

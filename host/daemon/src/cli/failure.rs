@@ -5,6 +5,7 @@
 
 use std::{io, process::ExitCode};
 
+use platform_proto::code;
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -99,7 +100,7 @@ impl From<Status> for Failure {
         let reason = status.get_details_error_info().map(|info| info.reason);
         let mut message = status.message().to_owned();
         if message.is_empty() {
-            message = format!("the daemon answered `{}` and no words", code_name(code));
+            message = format!("the daemon answered `{}` and no words", code::name(code));
         }
         let exit = match code {
             Code::Ok => Exit::Done,
@@ -108,7 +109,7 @@ impl From<Status> for Failure {
             Code::Unauthenticated | Code::PermissionDenied => Exit::Unauthorized,
             _ => Exit::Error,
         };
-        let reason = reason.unwrap_or_else(|| code_name(code).to_owned());
+        let reason = reason.unwrap_or_else(|| code::name(code).to_owned());
         Self { exit, reason, message, code: Some(code) }
     }
 }
@@ -119,28 +120,6 @@ impl From<io::Error> for Failure {
             return Self::new(Exit::Done, CLOSED_PIPE, "nobody reads the output");
         }
         Self::new(Exit::Error, "INPUT_OUTPUT", format!("can't write the output: {error}"))
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     output::{preview, show},
     pages,
     quantity::{milliseconds, positive_duration},
-    watch,
+    watch::{self, Shown},
 };
 
 /// Largest value that the platform stores.
@@ -132,12 +132,8 @@ pub(crate) struct Watch {
     /// Only keys that start with this.
     #[arg(default_value = "")]
     prefix: String,
-    /// Starts with changes after this revision, 0 for all that are kept; from now on when not given.
-    #[arg(long, value_name = "REVISION")]
-    after: Option<u64>,
-    /// Also shows marks of progress: revisions up to which everything was shown.
-    #[arg(long)]
-    progress: bool,
+    #[command(flatten)]
+    extent: watch::Extent,
 }
 
 /// Runs a command.
@@ -254,19 +250,14 @@ async fn follow(context: &Context, arguments: Watch) -> Result<Exit, Failure> {
     let open = async |client: &Client, after_revision| {
         client.kv().watch(WatchRequest { prefix: prefix.clone(), after_revision }).await
     };
-    watch::follow(context, arguments.after, open, |event: WatchEvent| {
-        let Some(change) = &event.event else { return Ok(None) };
-        let (revision, line) = match change {
+    watch::follow(context, arguments.extent, "platform.kv.v1.WatchEvent", open, |event: &WatchEvent| {
+        Some(match event.event.as_ref()? {
             Event::Put(Entry { key, value, revision, .. }) => {
-                (*revision, format!("{revision}  put     {key}  {}", preview(value)))
+                Shown::Change(*revision, format!("put     {key}  {}", preview(value)))
             }
-            Event::Delete(deleted) => (deleted.revision, format!("{}  delete  {}", deleted.revision, deleted.key)),
-            Event::Progress(progress) => (progress.revision, format!("{}  progress", progress.revision)),
-        };
-        if arguments.progress || !matches!(change, Event::Progress(_)) {
-            context.output.event("platform.kv.v1.WatchEvent", &event, || line)?;
-        }
-        Ok(Some(revision))
+            Event::Delete(gone) => Shown::Change(gone.revision, format!("delete  {}", gone.key)),
+            Event::Progress(progress) => Shown::Progress(progress.revision),
+        })
     })
     .await
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use clap::Args;
+use prost::Message;
 use tokio::signal;
 use tonic::{Response, Status, Streaming};
 
@@ -18,16 +20,45 @@ use super::{
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Shows changes after a revision until the user interrupts.
+/// What every watch is told.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Extent {
+    /// Starts with changes after this revision, 0 for all that are kept; from now on when not given.
+    #[arg(long, value_name = "REVISION")]
+    after: Option<u64>,
+    /// Also shows marks of progress: revisions up to which everything was shown.
+    #[arg(long)]
+    progress: bool,
+}
+
+/// An event as people read it.
+pub(crate) enum Shown {
+    /// Something changed at a revision; in words.
+    Change(u64, String),
+    /// Everything up to a revision was shown.
+    Progress(u64),
+}
+
+/// Shows the messages `name` of a stream until the user interrupts.
 ///
-/// `open` starts a stream after the revision; `show` prints one event and answers its revision.
-pub(crate) async fn follow<E>(
-    context: &Context, after: Option<u64>,
+/// `open` starts a stream after a revision; `describe` tells what an event is, none for one that it does not know.
+pub(crate) async fn follow<E: Message>(
+    context: &Context, extent: Extent, name: &str,
     open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
-    show: impl FnMut(E) -> Result<Option<u64>, Failure>,
+    describe: impl Fn(&E) -> Option<Shown>,
 ) -> Result<Exit, Failure> {
+    let show = |event: E| {
+        let Some(shown) = describe(&event) else { return Ok(None) };
+        let (revision, line) = match shown {
+            Shown::Change(revision, words) => (revision, format!("{revision}  {words}")),
+            Shown::Progress(revision) if extent.progress => (revision, format!("{revision}  progress")),
+            Shown::Progress(revision) => return Ok(Some(revision)),
+        };
+        context.output.event(name, &event, || line)?;
+        Ok(Some(revision))
+    };
     tokio::select! {
-        ended = until_refused(context, after, open, show) => ended,
+        ended = until_refused(context, extent.after, open, show) => ended,
         interrupted = signal::ctrl_c() => Ok(interrupted.map(|()| Exit::Done)?),
     }
 }

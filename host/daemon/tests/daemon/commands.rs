@@ -264,6 +264,15 @@ fn components_and_slots() {
     {
         assert!(!daemon.ok(table).is_empty(), "{table:?}");
     }
+    let slot = daemon.json(&["plugin", "slots", "auth.policy"]);
+    assert_eq!((&slot["figures"][0]["snapshot"], &slot["draining"]), (&json!("cloned"), &json!([])));
+    let inspected = daemon.json(&["plugin", "inspect", "auth-scopes"]);
+    assert_eq!(inspected["serving"][0]["figures"]["logLinesDropped"], "0");
+    for table in [&["plugin", "slots"][..], &["plugin", "slots", "auth.policy"], &["plugin", "inspect", "auth-scopes"]]
+    {
+        let shown = daemon.ok(table);
+        assert!(shown.contains("LOG DROPPED") && shown.contains("cloned"), "{shown}");
+    }
     daemon.stop();
 }
 

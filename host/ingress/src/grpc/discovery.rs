@@ -130,7 +130,7 @@ fn endpoint_out(endpoint: discovery::Endpoint) -> proto::Endpoint {
 }
 
 /// A registration as a message.
-pub(super) fn registration_out(registration: discovery::Registration) -> proto::Registration {
+fn registration_out(registration: discovery::Registration) -> proto::Registration {
     let discovery::Registration { service, version, node, metadata, endpoints } = registration;
     let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
     let endpoints = endpoints.into_iter().map(endpoint_out).collect();

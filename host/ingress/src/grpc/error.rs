@@ -97,6 +97,7 @@ impl CapabilityError for RouteError {
             Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
             Self::NoNodes { .. } => Fault::new(Code::Unavailable, "NO_NODES", message),
             Self::NonePicked { .. } => Fault::new(Code::Unavailable, "NONE_PICKED", message),
+            Self::Weights { .. } => Fault::new(Code::Internal, "WEIGHTS_INVALID", message),
             Self::Registry(_) => Fault::new(Code::Unavailable, "REGISTRY_UNAVAILABLE", message),
         }
     }

@@ -43,7 +43,11 @@ impl Plugins for PluginsService {
     async fn inspect(&self, request: Request<proto::InspectRequest>) -> Result<Response<proto::Plugin>, Status> {
         let plugin = admit(request)?.plugin;
         let view = self.0.plugin(&reference(&plugin)?).map_err(status)?;
-        Ok(Response::new(message::view(&view)))
+        let mut answer = message::view(&view);
+        // A slot that is emptied meanwhile has nothing to tell.
+        let slots = view.bound.iter().filter_map(|slot| self.0.slot(slot).ok()?.status);
+        answer.serving = slots.flat_map(|slot| message::serving(&view.plugin, &slot)).collect();
+        Ok(Response::new(answer))
     }
 
     async fn grant(&self, request: Request<proto::GrantRequest>) -> Result<Response<proto::Plugin>, Status> {

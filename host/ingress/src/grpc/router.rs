@@ -1,10 +1,10 @@
 //! `platform.router.v1.Router`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::stream;
-use platform_capability::{Call, CallContext, SlotKind, router::Node};
-use platform_dataplane::{Plane, Report, SelectRequest, SlotName};
+use futures::StreamExt;
+use platform_capability::router::Node;
+use platform_dataplane::{Report, SHARES_RESEND, SelectRequest, Shares};
 use platform_proto::{
     discovery::v1 as discovery,
     router::v1::{self as proto, router_server::Router},
@@ -12,17 +12,11 @@ use platform_proto::{
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::{Shared, admitted, discovery::registration_out, error::status, stream::Answers};
+use super::{Shared, admitted, error::status, stream::Answers};
 use crate::{admission::Admitted, fault::Fault};
 
 /// Most results in one report.
 const RESULTS_MAX: usize = 1000;
-/// How often the nodes are sent when nothing changes.
-const RESEND: Duration = Duration::from_secs(60);
-/// Registrations read at once.
-const PAGE: u32 = 1000;
-/// Time to read all registrations of a service.
-const READ: Duration = Duration::from_secs(5);
 
 /// Decisions of the slot `router.policy`.
 #[derive(Debug, Clone)]
@@ -43,10 +37,9 @@ impl Router for RouterService {
             labels: &labels,
         };
         let selection = self.0.plane.router().select(&call, question).await.map_err(status)?;
-        let Node { id, address, zone, version, weight, labels } = selection.node;
-        let metadata = labels.into_iter().collect();
+        let (node, version) = node_out(selection.node);
         Ok(Response::new(proto::SelectResponse {
-            node: Some(discovery::Node { id, address, zone, weight: Some(weight), metadata }),
+            node: Some(node),
             version,
             pick_id: format!("{:x}", selection.pick_id),
             policy: selection.policy.to_string(),
@@ -60,21 +53,18 @@ impl Router for RouterService {
         &self, request: Request<proto::SelectStreamRequest>,
     ) -> Result<Response<Self::SelectStreamStream>, Status> {
         let admitted: Admitted = admitted(&request)?.clone();
-        let wanted = Arc::new(request.into_inner());
-        let changes = self.0.plane.router().nodes_changed(&admitted.call, &wanted.service).await.map_err(status)?;
-        let (plane, call) = (Arc::clone(&self.0.plane), Arc::clone(&admitted.call));
-        let tables = stream::unfold((changes, false), move |(mut changes, sent)| {
-            let (plane, call, wanted) = (Arc::clone(&plane), Arc::clone(&call), Arc::clone(&wanted));
-            async move {
-                if sent && let Ok(Err(_)) = tokio::time::timeout(RESEND, changes.changed()).await {
-                    return None;
-                }
-                // Before the nodes are read: what changes meanwhile is sent next.
-                changes.borrow_and_update();
-                Some((nodes(&plane, &call, &wanted).await, (changes, true)))
-            }
-        });
-        Ok(Response::new(self.0.guard(&admitted, tables)?))
+        let wanted = request.into_inner();
+        let labels: Vec<_> = wanted.labels.into_iter().collect();
+        let question = SelectRequest {
+            service: &wanted.service,
+            zone: &wanted.zone,
+            version: Some(wanted.version.as_str()).filter(|version| !version.is_empty()),
+            labels: &labels,
+            ..SelectRequest::default()
+        };
+        let shares = self.0.plane.router().shares(&admitted.call, question).await.map_err(status)?;
+        let answers = shares.map(|shares| shares.map(|shares| weighted(&shares)).map_err(status));
+        Ok(Response::new(self.0.guard(&admitted, answers)?))
     }
 
     async fn report(&self, request: Request<proto::ReportRequest>) -> Result<Response<proto::ReportResponse>, Status> {
@@ -107,43 +97,24 @@ fn report(result: &proto::PickResult) -> Option<Report> {
     Some(Report { pick_id, latency_us, failed: !result.success })
 }
 
-/// All nodes that the stream asks for, as they are now.
-async fn nodes(
-    plane: &Arc<Plane>, call: &Call, wanted: &proto::SelectStreamRequest,
-) -> Result<proto::SelectStreamResponse, Status> {
-    let call = Arc::new(CallContext { deadline: platform_base::clock::now() + READ, ..CallContext::clone(call) });
-    let mut nodes = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = plane.discovery().get(&call, &wanted.service, after.as_deref(), PAGE).await.map_err(status)?;
-        let full = page.len() >= PAGE as usize;
-        after = page.last().map(|last| last.node.id.clone());
-        nodes.extend(page.into_iter().map(registration_out).filter_map(|registration| weighted(registration, wanted)));
-        if !full {
-            break;
-        }
+/// All nodes with their weights.
+fn weighted(shares: &Shares) -> proto::SelectStreamResponse {
+    let nodes = shares.table.nodes.iter().zip(&shares.weights).map(|(node, weight)| {
+        let (node, version) = node_out(node.clone());
+        proto::WeightedNode { node: Some(node), version, weight: *weight }
+    });
+    proto::SelectStreamResponse {
+        nodes: nodes.collect(),
+        policy: shares.policy.to_string(),
+        generation: shares.generation,
+        valid_ms: u64::try_from(SHARES_RESEND.as_millis()).unwrap_or(u64::MAX).saturating_mul(2),
     }
-    let (policy, generation) = serving(plane, &wanted.service);
-    let valid_ms = u64::try_from(RESEND.as_millis()).unwrap_or(u64::MAX) * 2;
-    Ok(proto::SelectStreamResponse { nodes, policy, generation, valid_ms })
 }
 
-fn weighted(registration: discovery::Registration, wanted: &proto::SelectStreamRequest) -> Option<proto::WeightedNode> {
-    let node = registration.node?;
-    let fits = (wanted.version.is_empty() || wanted.version == registration.version)
-        && wanted.labels.iter().all(|(name, value)| node.metadata.get(name) == Some(value));
-    let weight = node.weight.unwrap_or_default();
-    fits.then_some(proto::WeightedNode { node: Some(node), version: registration.version, weight })
-}
-
-/// Who serves the slot of a service.
-fn serving(plane: &Plane, service: &str) -> (String, u64) {
-    let plain = SlotName::plain(SlotKind::RouterPolicy);
-    let own = service.parse().ok().map(|name| SlotName { qualifier: Some(name), ..plain.clone() });
-    let status = own.and_then(|own| plane.slot_status(&own)).or_else(|| plane.slot_status(&plain));
-    let Some(status) = status else { return (String::new(), 0) };
-    let policy = status.entries.first().map(|entry| format!("{}@{}", entry.name, entry.version));
-    (policy.unwrap_or_default(), status.generation)
+/// A node as a message, and its version.
+fn node_out(node: Node) -> (discovery::Node, String) {
+    let Node { id, address, zone, version, weight, labels } = node;
+    (discovery::Node { id, address, zone, weight: Some(weight), metadata: labels.into_iter().collect() }, version)
 }
 
 #[cfg(test)]

@@ -79,10 +79,16 @@ impl Server {
         Self { address, plane, control, stop, ended: Some(ended), tasks, _folder: folder }
     }
 
-    /// Installs a built component, grants what it asks for, and binds it.
+    /// Installs a shipped component, grants what it asks for, and binds it.
     pub async fn bind(&self, slot: &str, component: &str, settings: serde_json::Value) {
-        let bytes = platform_testkit::component("plugins", component);
-        let body = self.http("POST", "/v1/plugins", &[("content-type", "application/wasm")], &bytes, ADMIN).await;
+        self.bind_from("plugins", slot, component, settings).await;
+    }
+
+    /// The same for a component that was built into another folder.
+    pub async fn bind_from(&self, folder: &str, slot: &str, component: &str, settings: serde_json::Value) {
+        let bytes = platform_testkit::component(folder, component);
+        let path = format!("/v1/plugins?name={component}");
+        let body = self.http("POST", &path, &[("content-type", "application/wasm")], &bytes, ADMIN).await;
         assert_eq!(body.status, 200, "{}", body.text());
         let requested = serde_json::json!({"requested": true});
         let body = self.json("POST", &format!("/v1/plugins/{component}:grant"), &requested).await;

@@ -74,10 +74,10 @@ pub fn descend(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { descend(depth + 1).rotate_left(7) ^ depth }
 }
 
-/// Is busy for `time`, as far as the call's own deadline tells.
+/// Is busy for `time`, by the clock of the call's deadline; beyond the deadline when `time` is longer.
 pub fn busy(time: Duration) {
-    let end = context::remaining().saturating_sub(time);
-    while context::remaining() > end {}
+    let end = context::remaining().checked_sub(time);
+    while end.is_none_or(|end| context::remaining() > end) {}
 }
 
 /// A number in text; 0 when it is none.

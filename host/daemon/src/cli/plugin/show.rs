@@ -64,7 +64,7 @@ pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
         .settings_schema
         .clone()
         .map(|schema| serde_json::to_string_pretty(&document::to_json(schema)).unwrap_or_default());
-    output.fields(&[
+    let mut text = output.fields(&[
         ("name", plugin.name.clone()),
         ("version", plugin.version.clone()),
         ("digest", plugin.digest.clone()),
@@ -81,19 +81,30 @@ pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
         ("imports", plugin.imports.join("\n")),
         ("exports", plugin.exports.join("\n")),
         ("settings", schema.unwrap_or_default()),
-    ])
+    ]);
+    let serving = plugin.serving.iter().filter_map(|serving| {
+        let place = format!("{} at generation {}", serving.slot, serving.generation);
+        Some((place, serving.figures.as_ref()?))
+    });
+    text.push_str(&figures(output, "SLOT", serving));
+    text
 }
 
 /// Slots as rows.
 pub(super) fn slots(output: Output, slots: &[Slot]) -> String {
-    let mut table = output.table(&["SLOT", "GENERATION", "READY", "PLUGINS", "FAILURE", "BOUND"]);
+    let mut table =
+        output.table(&["SLOT", "GENERATION", "READY", "PLUGINS", "INSTANCES", "LOG DROPPED", "FAILURE", "BOUND"]);
     for slot in slots {
         let binding = slot.binding.clone().unwrap_or_default();
+        let instances: Vec<&str> = slot.figures.iter().map(|figures| figures.snapshot.as_str()).collect();
+        let dropped: u64 = slot.figures.iter().map(|figures| figures.log_lines_dropped).sum();
         table.add_row([
             slot.name.as_str().into(),
             binding.generation.to_string().into(),
             output.verdict(slot.ready, if slot.ready { "yes" } else { "no" }),
             chain(&binding.chain).into(),
+            instances.join(", ").into(),
+            dropped.to_string().into(),
             binding.failure_mode.as_str().into(),
             time(binding.bind_time).into(),
         ]);
@@ -120,10 +131,8 @@ pub(super) fn slot(output: Output, slot: &Slot) -> String {
         text.push_str("\n\n");
         text.push_str(&output.fields(&link_fields(link)));
     }
-    if !slot.figures.is_empty() {
-        text.push_str("\n\n");
-        text.push_str(&figures(output, &slot.figures));
-    }
+    let figures_of = slot.figures.iter().map(|figures| (figures.plugin.clone(), figures));
+    text.push_str(&figures(output, "PLUGIN", figures_of));
     text
 }
 
@@ -149,23 +158,30 @@ fn link_fields(link: &Link) -> [(&'static str, String); 6] {
     ]
 }
 
-fn figures(output: Output, figures: &[PluginFigures]) -> String {
-    let mut table =
-        output.table(&["PLUGIN", "CALLS", "TRAPS", "TIMEOUTS", "REJECTIONS", "P50", "P99", "INSTANCES", "MEMORY"]);
-    for plugin in figures {
+/// Figures as rows under what `place` heads, and below them what hinders a snapshot; nothing without rows.
+fn figures<'a>(output: Output, place: &str, rows: impl Iterator<Item = (String, &'a PluginFigures)>) -> String {
+    let headings =
+        [place, "CALLS", "TRAPS", "TIMEOUTS", "REJECTIONS", "P50", "P99", "MEMORY", "LOG DROPPED", "INSTANCES"];
+    let mut table = output.table(&headings);
+    let mut problems = String::new();
+    for (place, plugin) in rows {
+        if !plugin.snapshot_problem.is_empty() {
+            problems.push_str(&format!("\n\n`{}` could not be cloned: {}", plugin.plugin, plugin.snapshot_problem));
+        }
         table.add_row([
-            plugin.plugin.clone(),
+            place,
             plugin.calls.to_string(),
             plugin.traps.to_string(),
             plugin.timeouts.to_string(),
             plugin.rejections.to_string(),
             nanoseconds(plugin.p50_ns),
             nanoseconds(plugin.p99_ns),
-            plugin.instances.to_string(),
             human_bytes(plugin.memory_bytes),
+            plugin.log_lines_dropped.to_string(),
+            plugin.snapshot.clone(),
         ]);
     }
-    show(&table)
+    if table.is_empty() { String::new() } else { format!("\n\n{}{problems}", show(&table)) }
 }
 
 /// Generations as rows.
@@ -224,6 +240,8 @@ fn nanoseconds(ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use platform_proto::plugin::v1::Serving;
+
     use super::*;
 
     #[test]
@@ -241,6 +259,28 @@ mod tests {
                 .contains("it asks for storage; give it with `platform plugin grant kv@1.0.0 requested`")
         );
         assert!(installed(&answer, true).contains("nothing was kept"));
+    }
+
+    #[test]
+    fn figures_tell_how_instances_come_to_be() {
+        let output = Output::new(crate::cli::output::Format::Table);
+        assert_eq!(figures(output, "PLUGIN", std::iter::empty()), "");
+        let plugin = PluginFigures {
+            plugin: "js@1.0.0".into(),
+            log_lines_dropped: 7,
+            snapshot: "unsupported".into(),
+            snapshot_problem: "it has two memories".into(),
+            ..PluginFigures::default()
+        };
+        let slot = Slot { name: "auth.policy".into(), figures: vec![plugin.clone()], ..Slot::default() };
+        let text = super::slot(output, &slot);
+        assert!(text.ends_with("\n\n`js@1.0.0` could not be cloned: it has two memories"), "{text}");
+        let serving = Serving { slot: "auth.policy".into(), generation: 3, figures: Some(plugin) };
+        let inspected = super::plugin(output, &Plugin { serving: vec![serving], ..Plugin::default() });
+        assert!(inspected.contains("auth.policy at generation 3"), "{inspected}");
+        let listed = slots(output, &[slot]);
+        let cells: Vec<&str> = listed.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(cells, ["auth.policy", "0", "no", "unsupported", "7"]);
     }
 
     #[test]

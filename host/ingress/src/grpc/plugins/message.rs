@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use platform_control::{AuditRecord, BindingRecord, Link, PluginRecord, PluginView, SlotView};
-use platform_dataplane::{BUCKETS_US, Counts, EntryStatus};
+use platform_dataplane::{BUCKETS_US, Counts, EntryStatus, SlotStatus, Snapshot};
 use platform_proto::plugin::v1 as proto;
 use platform_runtime::Mode;
 use prost_types::{Struct, Value, value::Kind};
@@ -35,14 +35,28 @@ pub(super) fn plugin(record: &Arc<PluginRecord>, bound: Vec<String>) -> proto::P
         size: record.size,
         install_time: Some(timestamp(record.installed_ms)),
         bound,
+        serving: Vec::new(),
     }
+}
+
+/// How a component does in a slot: once for each place that it has there.
+pub(super) fn serving(record: &PluginRecord, slot: &SlotStatus) -> Vec<proto::Serving> {
+    let is_it = |entry: &&EntryStatus| {
+        entry.digest == record.digest && entry.name == record.name && entry.version == record.version
+    };
+    let serving = |entry| proto::Serving {
+        slot: slot.name.to_string(),
+        generation: slot.generation,
+        figures: Some(figures(entry)),
+    };
+    slot.entries.iter().filter(is_it).map(serving).collect()
 }
 
 /// A slot, what it holds and how it does.
 pub(super) fn slot(view: SlotView) -> proto::Slot {
     let status = view.status.as_ref();
     let entries = status.map(|status| status.entries.as_slice()).unwrap_or_default();
-    let draining = status.filter(|status| status.draining).map(|status| status.kept.clone()).unwrap_or_default();
+    let draining = status.map(|status| status.draining.clone()).unwrap_or_default();
     proto::Slot {
         name: view.name.to_string(),
         binding: Some(binding(&view.binding)),
@@ -135,6 +149,11 @@ fn mode(mode: Mode) -> String {
 
 fn figures(entry: &EntryStatus) -> proto::PluginFigures {
     let counts = &entry.counts;
+    let (snapshot, snapshot_problem) = match &entry.snapshot {
+        Snapshot::Cloned => ("cloned", ""),
+        Snapshot::Configured => ("configured", ""),
+        Snapshot::Unsupported(why) => ("unsupported", why.as_str()),
+    };
     let faults = |kinds: &[&str]| kinds.iter().filter_map(|kind| counts.faults.get(kind)).sum();
     proto::PluginFigures {
         plugin: format!("{}@{}", entry.name, entry.version),
@@ -144,8 +163,10 @@ fn figures(entry: &EntryStatus) -> proto::PluginFigures {
         rejections: faults(&["busy", "resting", "moved"]),
         p50_ns: quantile_ns(counts, 50),
         p99_ns: quantile_ns(counts, 99),
-        instances: 0,
         memory_bytes: entry.memory_bytes as u64,
+        log_lines_dropped: entry.log_lines_dropped,
+        snapshot: snapshot.to_owned(),
+        snapshot_problem: snapshot_problem.to_owned(),
     }
 }
 

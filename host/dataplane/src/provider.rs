@@ -1,0 +1,162 @@
+//! What the capabilities that providers keep have in common: how a call gets to the provider of a namespace, how its
+//! changes are asked for, and what another plugin learns when that fails.
+//!
+//! Must not know what a capability means. Invariant: whoever watches hears of a write through this host at once.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures::Stream;
+use platform_capability::{Call, CallContext, SlotKind};
+use platform_runtime::Function;
+
+use crate::{
+    error::{CallError, flatten},
+    plane::Plane,
+    watch::{Event, Hubs, Revised},
+};
+
+/// Most entries or changes in one answer.
+pub(crate) const LIMIT_MAX: u32 = 1000;
+
+/// A capability that a provider keeps: its slot, its errors, and the two functions that a watch stands on.
+pub(crate) trait Capability: Sized + Send + Sync + 'static {
+    /// Kind of its slots.
+    const KIND: SlotKind;
+    /// What its functions fail with.
+    type Error: fmt::Debug + Send + Sync + 'static;
+    /// What its watches yield.
+    type Change: Revised;
+    /// The last revision.
+    type Revision: for<'a> Function<Params<'a> = (), Results = (Result<u64, Self::Error>,)>;
+    /// Waits for changes of what a selector names, after a revision, at most so many, for so many milliseconds.
+    type Changes: for<'a> Function<Params<'a> = (&'a str, u64, u32, u32), Results = (Result<Vec<Self::Change>, Self::Error>,)>;
+
+    /// Whether `selector` asks for the change; an empty one asks for all.
+    fn selects(selector: &str, change: &Self::Change) -> bool;
+    /// The error for an argument that is not allowed.
+    fn invalid(why: String) -> Self::Error;
+    /// The error for what may work later.
+    fn unavailable(why: String) -> Self::Error;
+    /// The error for changes that are no longer kept; those from `oldest` on are.
+    fn compacted(oldest: u64) -> Self::Error;
+    /// Whether it is that error.
+    fn is_compacted(error: &Self::Error) -> bool;
+
+    /// What a plugin learns of a failed call to another: that it failed, and whether trying again makes sense.
+    ///
+    /// # Errors
+    /// That of the call.
+    fn nested<T>(answer: Result<T, CallError<Self::Error>>) -> Result<T, Self::Error> {
+        answer.map_err(|error| match error {
+            CallError::Capability(error) => error,
+            other => Self::unavailable(other.map(|_: Self::Error| "").to_string()),
+        })
+    }
+}
+
+/// What a watch of a capability yields.
+pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<<C as Capability>::Error>>;
+
+/// The way to the providers of one capability.
+pub(crate) struct Provider<C: Capability> {
+    plane: Weak<Plane>,
+    hubs: Hubs<C>,
+}
+
+impl<C: Capability> Provider<C> {
+    pub(crate) fn new(plane: Weak<Plane>) -> Arc<Self> {
+        Arc::new(Self { plane, hubs: Hubs::default() })
+    }
+
+    fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
+        let stopping = || CallError::Capability(C::unavailable("the platform is shutting down".to_owned()));
+        self.plane.upgrade().ok_or_else(stopping)
+    }
+
+    /// Calls a function of the provider that serves the namespace of the call.
+    pub(crate) async fn call<F, R>(&self, call: &Call, params: F::Params<'_>) -> Result<R, CallError<C::Error>>
+    where
+        F: Function<Results = (Result<R, C::Error>,)>,
+        for<'a> F::Params<'a>: Clone,
+    {
+        let plane = self.plane()?;
+        flatten(plane.find(C::KIND, &call.namespace).call::<F>(call, params).await)
+    }
+
+    /// The same for a function that writes: whoever watches is told at once.
+    pub(crate) async fn write<F, R>(&self, call: &Call, params: F::Params<'_>) -> Result<R, CallError<C::Error>>
+    where
+        F: Function<Results = (Result<R, C::Error>,)>,
+        for<'a> F::Params<'a>: Clone,
+    {
+        let answer = self.call::<F, R>(call, params).await?;
+        self.hubs.kick(&call.namespace);
+        Ok(answer)
+    }
+
+    /// The last revision of the namespace.
+    pub(crate) async fn revision(&self, call: &Call) -> Result<u64, CallError<C::Error>> {
+        self.call::<C::Revision, _>(call, ()).await
+    }
+
+    /// Changes of what `selector` names after a revision; empty when there are none within `wait_ms`.
+    pub(crate) async fn changes(
+        &self, call: &Call, selector: &str, after: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<C::Change>, CallError<C::Error>> {
+        self.call::<C::Changes, _>(call, (selector, after, limit.clamp(1, LIMIT_MAX), wait_ms)).await
+    }
+
+    /// Changes of what `selector` names after a revision, for as long as the stream is read.
+    pub(crate) fn watch(
+        self: &Arc<Self>, call: &Call, selector: &str, after: u64,
+    ) -> Result<impl Stream<Item = Watched<C>> + Send + 'static + use<C>, CallError<C::Error>> {
+        let plane = self.plane()?;
+        let source = Source { provider: Arc::clone(self), namespace: Arc::clone(&call.namespace) };
+        let most = plane.parts.config.watch_changes_kept;
+        Ok(self.hubs.subscribe(source, selector.to_owned(), after, &plane.parts.tasks, most))
+    }
+}
+
+impl<C: Capability> fmt::Debug for Provider<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("kind", &C::KIND).finish_non_exhaustive()
+    }
+}
+
+/// Time that the host gives a provider on top of the wait it asks for.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Changes of one namespace, asked for by the host itself.
+pub(crate) struct Source<C: Capability> {
+    provider: Arc<Provider<C>>,
+    pub(crate) namespace: Arc<str>,
+}
+
+impl<C: Capability> Source<C> {
+    fn call(&self, wait: Duration) -> Call {
+        Arc::new(CallContext::host(Arc::clone(&self.namespace), wait + MARGIN))
+    }
+
+    /// Changes after a revision, of what `selector` names.
+    pub(crate) async fn changes(
+        &self, selector: &str, after: u64, wait: Duration,
+    ) -> Result<Vec<C::Change>, CallError<C::Error>> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        self.provider.changes(&self.call(wait), selector, after, LIMIT_MAX, wait_ms).await
+    }
+
+    /// The last revision.
+    pub(crate) async fn revision(&self) -> Result<u64, CallError<C::Error>> {
+        self.provider.revision(&self.call(Duration::ZERO)).await
+    }
+}
+
+impl<C: Capability> Clone for Source<C> {
+    fn clone(&self) -> Self {
+        Self { provider: Arc::clone(&self.provider), namespace: Arc::clone(&self.namespace) }
+    }
+}
