@@ -25,7 +25,6 @@ use crate::measure::{compare, figure, per_call, quantile, row, us};
 const CALLS: u32 = 20_000;
 const MANY: u32 = 1000;
 
-
 /// Fifty rules, of which the last one matches.
 pub(crate) fn rules() -> String {
     let mut rules = String::new();

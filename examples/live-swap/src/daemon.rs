@@ -30,6 +30,9 @@ impl Interceptor for Token {
     }
 }
 
+/// Storage with caches that fill up within a run, so that memory comes to rest.
+const SETTINGS: &str = "[storage]\nmemtable_bytes = 1048576\ncache_bytes = 2097152\n";
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -62,8 +65,17 @@ impl Daemon {
         // What a daemon that was killed left must not be taken for the new one's.
         let _ = std::fs::remove_file(data.join("address"));
         let started = clock::now();
+        let settings = folder.join("platform.toml");
+        std::fs::write(&settings, SETTINGS).with_context(|| format!("`{}`", settings.display()))?;
         let mut command = Command::new(binary);
-        command.arg("server").arg("--data-dir").arg(&data).arg("--server-address").arg(address.to_string());
+        command
+            .arg("server")
+            .arg("--config")
+            .arg(&settings)
+            .arg("--data-dir")
+            .arg(&data)
+            .arg("--server-address")
+            .arg(address.to_string());
         command.arg("--plugins-dir").arg(process::root().join("dist/plugins"));
         let mut process = Running::start("daemon", folder, &mut command)?;
         let file = data.join("address");

@@ -14,6 +14,9 @@ use crate::daemon::Clients;
 /// Keys that one writer writes over and over: enough to be spread, few enough that memory comes to rest.
 const KEYS: u64 = 200;
 
+/// Clients that fill the store.
+const FILL_WRITERS: u64 = 64;
+
 /// What a writer was told was written.
 #[derive(Debug, Default)]
 pub struct Written {
@@ -59,6 +62,29 @@ pub async fn overwrite(mut clients: Clients, writer: usize, stop: Arc<AtomicBool
         written.writes += 1;
     }
     Ok(written)
+}
+
+/// Writes `writes` entries from many clients at once, so that the stores' tables in memory have been full once.
+///
+/// # Errors
+/// With the first write that fails.
+pub async fn fill(clients: &Clients, writes: u64) -> Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..FILL_WRITERS {
+        let mut kv = clients.kv.clone();
+        tasks.spawn(async move {
+            for number in 0..writes / FILL_WRITERS {
+                let key = format!("live-swap/fill/{writer}/{}", number % 10);
+                let value = value(&key, number);
+                kv.put(PutRequest { key, value, ..Default::default() }).await?;
+            }
+            Ok::<_, tonic::Status>(())
+        });
+    }
+    while let Some(outcome) = tasks.join_next().await {
+        outcome?.context("filling the store")?;
+    }
+    Ok(())
 }
 
 impl Written {

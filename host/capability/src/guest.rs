@@ -9,7 +9,14 @@ use std::{
 use platform_base::clock;
 use platform_storage::{Scope, Storage};
 
-use crate::{auth::Facts, context::{Call, CallContext}, discovery, kv, plugin::LogMeter, router::NodeTable, wasi::Wasi};
+use crate::{
+    auth::Facts,
+    context::{Call, CallContext},
+    discovery, kv,
+    plugin::LogMeter,
+    router::NodeTable,
+    wasi::Wasi,
+};
 
 /// What all instances of a binding share.
 #[derive(Debug)]
@@ -43,7 +50,7 @@ pub struct Guest {
     /// Nodes that a router policy picks from.
     pub nodes: Option<Arc<NodeTable>>,
     /// Zone of the caller that a router policy picks for.
-    pub zone: Arc<str>,
+    pub zone: Box<str>,
     /// Version of each node table that this instance was given.
     pub tables: HashMap<u32, u64>,
     pub(crate) wasi: Option<Box<Wasi>>,
@@ -54,7 +61,7 @@ impl Guest {
     #[must_use]
     pub fn new(parts: Arc<GuestParts>, call: Call) -> Self {
         let until = call.deadline;
-        Self { parts, call, until, facts: None, nodes: None, zone: Arc::from(""), tables: HashMap::new(), wasi: None }
+        Self { parts, call, until, facts: None, nodes: None, zone: Box::default(), tables: HashMap::new(), wasi: None }
     }
 
     /// Turns to `call`, which is served from `now` on and may take `limit`.

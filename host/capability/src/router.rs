@@ -140,7 +140,7 @@ impl load::Host for Guest {
     }
 
     fn zone(&mut self) -> String {
-        self.zone.as_ref().to_owned()
+        self.zone.to_string()
     }
 }
 

@@ -1,11 +1,6 @@
 //! One slot: the binding that new calls see, the generations kept for going back, and the way a call takes.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
@@ -32,12 +27,7 @@ pub struct Slot {
 
 impl Slot {
     pub(crate) fn new(name: SlotName) -> Self {
-        Self {
-            name,
-            current: ArcSwapOption::empty(),
-            kept: Mutex::default(),
-            exchange: tokio::sync::Mutex::new(()),
-        }
+        Self { name, current: ArcSwapOption::empty(), kept: Mutex::default(), exchange: tokio::sync::Mutex::new(()) }
     }
 
     /// The slot's name.

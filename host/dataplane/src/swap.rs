@@ -202,7 +202,8 @@ async fn move_state(giver: &mut Instance<Guest>, from: &Entry, to: &Entry, deadl
     if state.len() > STATE_BYTES_MAX {
         return Err(format!("`{}` saved {} bytes, more than {STATE_BYTES_MAX}", from.label, state.len()));
     }
-    let mut lease = to.pool.take(clock::now(), deadline).await.map_err(|fault| format!("`{}` did not start: {fault}", to.label))?;
+    let mut lease =
+        to.pool.take(clock::now(), deadline).await.map_err(|fault| format!("`{}` did not start: {fault}", to.label))?;
     let (loaded,) = lease
         .call::<Load>((state.as_slice(),))
         .await

@@ -23,6 +23,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 pub struct EngineConfig {
     /// Instances that can exist at once, over all plugins.
     pub instances_max: u32,
+    /// Memories per core that stay with the plugin that used them last. A plugin beyond that number pays for the change
+    /// at every fresh call; each of them may keep up to 2 MiB resident.
+    pub instances_warm_per_core: u32,
     /// Largest linear memory that any plugin may be allowed, in MiB.
     pub memory_mib_max: u32,
     /// Stack that a guest may use, in KiB.
@@ -33,7 +36,13 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { instances_max: 4000, memory_mib_max: 64, stack_kib_max: 512, compile_cache_mib_max: 64 }
+        Self {
+            instances_max: 4000,
+            instances_warm_per_core: 64,
+            memory_mib_max: 64,
+            stack_kib_max: 512,
+            compile_cache_mib_max: 64,
+        }
     }
 }
 
@@ -87,14 +96,14 @@ const RESERVATION: u64 = 4 << 30;
 
 fn wasmtime_config(config: &EngineConfig, reservation: u64) -> wasmtime::Result<Config> {
     let memory_bytes = u64::from(config.memory_mib_max) << 20;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.instances_max)
         .total_core_instances(config.instances_max.saturating_mul(4))
         .total_memories(config.instances_max)
         .total_tables(config.instances_max.saturating_mul(2))
         .total_stacks(config.instances_max)
-        // A memory that served one plugin serves it best again: give another plugin one that was never used.
-        .max_unused_warm_slots(config.instances_max)
+        .max_unused_warm_slots(config.instances_warm_per_core.saturating_mul(cores))
         .max_core_instances_per_component(40)
         .max_tables_per_component(40)
         .max_memories_per_component(20)

@@ -308,7 +308,11 @@ impl<T: Send + 'static> Lease<'_, T> {
 
     /// Gives the instance back, if it may serve on.
     pub fn end(self) {
-        self.pool.memory_bytes.store(self.instance.memory_bytes(), Ordering::Relaxed);
+        let memory_bytes = self.instance.memory_bytes();
+        // Written only when it changes: all workers read the same cache line.
+        if self.pool.memory_bytes.load(Ordering::Relaxed) != memory_bytes {
+            self.pool.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        }
         let serves_on = match self.pool.mode {
             Mode::Fresh => false,
             Mode::Reused => self.instance.calls() < self.pool.template.limits().calls_per_instance,

@@ -31,7 +31,8 @@ impl<T: Send + 'static> Template<T> {
     /// # Errors
     /// An import that the linker lacks or has under another type, or an export that is missing.
     pub fn new(
-        component: &Arc<Component>, linker: &Linker<Seat<T>>, functions: Functions<T>, limits: Limits, asynchronous: bool,
+        component: &Arc<Component>, linker: &Linker<Seat<T>>, functions: Functions<T>, limits: Limits,
+        asynchronous: bool,
     ) -> wasmtime::Result<Self> {
         let pre = linker.instantiate_pre(component)?;
         let width = functions.iter().map(|row| row.index + 1).max().unwrap_or(0);

@@ -101,7 +101,7 @@ async fn a_guest_is_told_the_time_that_it_has() {
     store.limits.deadline_ms = 500;
     fixture.bind("kv.store", alone(store)).await;
     let told = fixture.plane.kv().get(&call(), "!remaining").await.unwrap().unwrap();
-    let remaining: u64 = String::from_utf8(told.value.to_vec()).unwrap().parse().unwrap();
+    let remaining: u64 = String::from_utf8(told.value).unwrap().parse().unwrap();
     assert!((1..=500).contains(&remaining), "the caller has ten seconds, the store {remaining} ms");
 }
 

@@ -22,6 +22,8 @@ use crate::writers::{self, Written};
 /// Memory at the end may exceed memory after the first swaps by one part in this many.
 const GROWTH_MAX: u64 = 20;
 const WRITERS: usize = 4;
+/// Writes before the first swap, so that memory is measured when the store has what it keeps in memory.
+const FILL_WRITES: u64 = 20_000;
 
 /// Runs the scenario.
 ///
@@ -137,6 +139,7 @@ impl Script {
     }
 
     async fn run(&mut self, plan: &Plan, daemon: &Daemon, traffic: &mut Traffic) -> Result<Memory> {
+        writers::fill(&self.clients, FILL_WRITES).await?;
         let started = clock::now();
         let mut settled = None;
         for number in 1..=plan.swaps {
