@@ -24,7 +24,7 @@ pub struct EngineConfig {
     /// Instances that can exist at once, over all plugins.
     pub instances_max: u32,
     /// Memories per core that stay with the plugin that used them last. A plugin beyond that number pays for the change
-    /// at every fresh call; each of them may keep up to 2 MiB resident.
+    /// at every fresh call; each of them may keep up to 128 KiB resident.
     pub instances_warm_per_core: u32,
     /// Largest linear memory that any plugin may be allowed, in MiB.
     pub memory_mib_max: u32,
@@ -109,7 +109,8 @@ fn wasmtime_config(config: &EngineConfig, reservation: u64) -> wasmtime::Result<
         .max_memories_per_component(20)
         .max_memory_size(usize::try_from(memory_bytes)?)
         .table_elements(20_000)
-        .linear_memory_keep_resident(2 << 20)
+        // What a memory keeps of one plugin when it goes to the next: enough for decisions, the rest is given back.
+        .linear_memory_keep_resident(128 << 10)
         .table_keep_resident(1 << 16)
         .pagemap_scan(Enabled::Auto);
 

@@ -23,7 +23,7 @@ use crate::writers::{self, Written};
 const GROWTH_MAX: u64 = 20;
 const WRITERS: usize = 4;
 /// Writes before the first swap, so that memory is measured when the store has what it keeps in memory.
-const FILL_WRITES: u64 = 20_000;
+const FILL_WRITES: u64 = 60_000;
 
 /// Runs the scenario.
 ///
