@@ -64,9 +64,9 @@ impl Guest {
         Self { parts, call, until, facts: None, nodes: None, zone: Box::default(), tables: HashMap::new(), wasi: None }
     }
 
-    /// Turns to `call`, which is served from `now` on and may take `limit`.
-    pub fn serve(&mut self, call: &Call, now: Instant, limit: Duration) {
-        self.until = call.deadline.min(now + limit);
+    /// Turns to `call`, which has to be served by `until`.
+    pub fn serve(&mut self, call: &Call, until: Instant) {
+        self.until = until;
         self.call = Arc::clone(call);
     }
 

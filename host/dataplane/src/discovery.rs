@@ -140,12 +140,8 @@ impl Revised for Change {
     }
 }
 
-fn invalid(why: impl Into<String>) -> CallError<Error> {
-    CallError::Capability(Error::Invalid(why.into()))
-}
-
 fn check_name(what: &str, name: &str) -> Result<()> {
-    name.parse::<Name>().map(drop).map_err(|error| invalid(format!("{what}: {error}")))
+    name.parse::<Name>().map(drop).map_err(|error| Discovery::refused(format!("{what}: {error}")))
 }
 
 /// A name, or nothing for all services.
@@ -157,7 +153,11 @@ fn check_ttl(ttl_ms: u64) -> Result<()> {
     if TTL_MS.contains(&ttl_ms) {
         return Ok(());
     }
-    Err(invalid(format!("a time to live of {ttl_ms} ms is not within {} to {} ms", TTL_MS.start(), TTL_MS.end())))
+    Err(Discovery::refused(format!(
+        "a time to live of {ttl_ms} ms is not within {} to {} ms",
+        TTL_MS.start(),
+        TTL_MS.end()
+    )))
 }
 
 fn check_registration(registration: &Registration) -> Result<()> {
@@ -168,10 +168,10 @@ fn check_registration(registration: &Registration) -> Result<()> {
     let port =
         address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     if port.is_none_or(|port| port == 0) || address.len() > 300 || address.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(invalid(format!("the address `{}` is not `HOST:PORT`", address.escape_debug())));
+        return Err(Discovery::refused(format!("the address `{}` is not `HOST:PORT`", address.escape_debug())));
     }
     if registration.node.weight > 65_535 {
-        return Err(invalid(format!("the weight {} is above 65535", registration.node.weight)));
+        return Err(Discovery::refused(format!("the weight {} is above 65535", registration.node.weight)));
     }
     let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
     let endpoints = registration.endpoints.iter().map(|endpoint| {

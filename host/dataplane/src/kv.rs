@@ -57,7 +57,7 @@ impl Kv {
             return Err(CallError::Capability(Error::TooLarge(why)));
         }
         if matches!(expiry, Expiry::AfterMs(0)) {
-            return Err(invalid("a time to live has to be at least 1 ms"));
+            return Err(Kv::refused("a time to live has to be at least 1 ms"));
         }
         self.0.write::<kv::Put, _>(call, (key, value, condition, expiry)).await
     }
@@ -146,13 +146,9 @@ impl Revised for Change {
     }
 }
 
-fn invalid(why: impl Into<String>) -> CallError<Error> {
-    CallError::Capability(Error::Invalid(why.into()))
-}
-
 fn check_key(key: &str) -> Result<()> {
     if key.is_empty() {
-        return Err(invalid("the key is empty"));
+        return Err(Kv::refused("the key is empty"));
     }
     check_prefix(key)
 }
@@ -163,7 +159,7 @@ fn check_prefix(key: &str) -> Result<()> {
         return Err(CallError::Capability(Error::TooLarge(why)));
     }
     if key.chars().any(char::is_control) {
-        return Err(invalid(format!("the key `{}` holds control characters", key.escape_debug())));
+        return Err(Kv::refused(format!("the key `{}` holds control characters", key.escape_debug())));
     }
     Ok(())
 }

@@ -1,12 +1,6 @@
 //! Everything before the flip: compile, link, configure, test, warm. Off the request path; leaves no trace on error.
 
-use std::{
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
@@ -111,19 +105,9 @@ impl Plane {
             guest: Guest::new(Arc::clone(parts), host_call(self.prepare_time())),
             deadline,
         };
-        let host = |why: &str| PrepareError::Host { plugin: plugin.name.clone(), why: why.to_owned() };
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        // On the compiler's own threads, which are as many as cores: each thread that ever compiles keeps megabytes.
-        rayon::spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| work.run()));
-            // Perhaps nobody waits any more; what was compiled is kept for whoever comes next.
-            let _ = done.send(result);
-        });
-        match outcome.await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(host("preparing it panicked")),
-            Err(_) => Err(host("preparing it was given up")),
-        }
+        tokio::task::spawn_blocking(move || work.run()).await.unwrap_or_else(|error| {
+            Err(PrepareError::Host { plugin: plugin.name.clone(), why: format!("preparing it did not end: {error}") })
+        })
     }
 
     fn guest_parts(&self, slot: &SlotName, plugin: &Plugin) -> GuestParts {

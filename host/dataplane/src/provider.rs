@@ -46,6 +46,11 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     /// Whether it is that error.
     fn is_compacted(error: &Self::Error) -> bool;
 
+    /// The failure of a call with an argument that is not allowed.
+    fn refused(why: impl Into<String>) -> CallError<Self::Error> {
+        CallError::Capability(Self::invalid(why.into()))
+    }
+
     /// What a plugin learns of a failed call to another: that it failed, and whether trying again makes sense.
     ///
     /// # Errors

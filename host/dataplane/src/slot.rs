@@ -194,9 +194,9 @@ impl Entry {
         &self, call: &Call, now: Instant, params: F::Params<'_>, seat: impl FnOnce(&mut Guest),
     ) -> Result<F::Results, Fault> {
         let mut lease = self.pool.take(now, call.deadline).await?;
-        let now = lease.began();
+        let until = lease.until();
         let guest = lease.guest();
-        guest.serve(call, now, self.pool.template().limits().deadline());
+        guest.serve(call, until);
         seat(guest);
         let answer = lease.call::<F>(params).await;
         lease.end();

@@ -236,7 +236,7 @@ impl<C: Capability> Subscription<C> {
             let current = self.source.revision().await?;
             if self.after > current {
                 let why = format!("revision {} has not been reached; the last one is {current}", self.after);
-                return Err(CallError::Capability(C::invalid(why)));
+                return Err(C::refused(why));
             }
         }
         loop {

@@ -122,7 +122,7 @@ impl Artifacts {
     pub fn component(
         &self, digest: Digest, variant: &str, wasm: impl FnOnce() -> wasmtime::Result<Vec<u8>>,
     ) -> wasmtime::Result<Arc<Component>> {
-        let name = format!("{}.{variant}.cwasm", digest.hex());
+        let name = file_name(digest, variant);
         if let Some(component) = self.find(&name) {
             return Ok(component);
         }
@@ -134,7 +134,7 @@ impl Artifacts {
     /// The snapshot that configuring `digest` with `settings` came to, if it was kept.
     #[must_use]
     pub fn snapshot(&self, digest: Digest, settings: &str) -> Option<Arc<Component>> {
-        self.find(&snapshot_name(digest, settings))
+        self.find(&file_name(digest, &snapshot(settings)))
     }
 
     /// Compiles and keeps the snapshot that configuring `digest` with `settings` came to. It holds what the settings
@@ -143,10 +143,10 @@ impl Artifacts {
     /// # Errors
     /// `wasm` does not compile.
     pub fn keep_snapshot(&self, digest: Digest, settings: &str, wasm: &[u8]) -> wasmtime::Result<Arc<Component>> {
-        let name = snapshot_name(digest, settings);
+        let name = file_name(digest, &snapshot(settings));
         let component = Arc::new(self.compile(&self.folder.join(&name), wasm)?);
         self.note(name, &component);
-        self.forget_oldest(&format!("{}.snapshot-", digest.hex()));
+        self.forget_oldest(&format!("{}.{SNAPSHOT}", digest.hex()));
         Ok(component)
     }
 
@@ -233,8 +233,16 @@ impl Artifacts {
     }
 }
 
-fn snapshot_name(digest: Digest, settings: &str) -> String {
-    format!("{}.snapshot-{}.cwasm", digest.hex(), Digest::of(settings.as_bytes()).hex())
+/// What the variants begin with that are snapshots.
+const SNAPSHOT: &str = "snapshot-";
+
+/// The variant of a component that is configured with `settings`.
+fn snapshot(settings: &str) -> String {
+    format!("{SNAPSHOT}{}", Digest::of(settings.as_bytes()).hex())
+}
+
+fn file_name(digest: Digest, variant: &str) -> String {
+    format!("{}.{variant}.cwasm", digest.hex())
 }
 
 impl fmt::Debug for Artifacts {

@@ -136,9 +136,8 @@ impl<T: Send + 'static> Instance<T> {
     }
 
     fn begin(&mut self, limits: &Limits, now: Instant, deadline: Instant, yields: bool) -> Begun {
-        let own = now + limits.deadline();
-        let is_callers = deadline < own;
-        let deadline = deadline.min(own);
+        let callers = deadline;
+        let deadline = limits.until(now, callers);
         let seat = self.store.data_mut();
         // What an earlier call was denied and could do without is no reason for what comes now.
         seat.meter.forget_denied();
@@ -151,7 +150,7 @@ impl<T: Send + 'static> Instance<T> {
         Begun {
             deadline,
             allowed: deadline.saturating_duration_since(now),
-            is_callers,
+            is_callers: deadline == callers,
             transfer_kib: limits.transfer_kib,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the sum of a guest's memories never passes its cap, whatever it asks for and however often.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::ResourceLimiter;
@@ -55,6 +55,12 @@ impl Limits {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(u64::from(self.deadline_ms))
+    }
+
+    /// When a call that begins at `now` has to be done, for a caller who waits until `deadline`.
+    #[must_use]
+    pub fn until(&self, now: Instant, deadline: Instant) -> Instant {
+        deadline.min(now + self.deadline())
     }
 }
 

@@ -279,9 +279,10 @@ impl<T: Send + 'static> Lease<'_, T> {
         self.instance.guest()
     }
 
-    /// When the first call begins: now, or when the lease was taken, which was just before.
-    pub fn began(&mut self) -> Instant {
-        *self.since.get_or_insert_with(clock::now)
+    /// When the first call has to be done. It begins now, or when the lease was taken, which was just before.
+    pub fn until(&mut self) -> Instant {
+        let began = *self.since.get_or_insert_with(clock::now);
+        self.pool.template.limits().until(began, self.deadline)
     }
 
     /// Calls a function of the guest: on this thread when the guest can't wait for anything and was never slow, else on

@@ -20,14 +20,6 @@ use crate::{
     settings::{Settings, StorageEngine},
 };
 
-/// Every component that is bound holds its compiled file open, every connection its socket: the soft limit of many
-/// systems, 1,024, is few for both.
-fn raise_open_files() {
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit on open files could not be raised");
-    }
-}
-
 /// Wait for tasks that were asked to end, after the drain.
 const TASKS_END: Duration = Duration::from_secs(5);
 
@@ -163,6 +155,14 @@ impl Daemon {
         self.data_dir.publish_address(address)?;
         tracing::info!(%address, data_dir = %self.data_dir.path().display(), "serving");
         Ok(())
+    }
+}
+
+/// Every component that is bound holds its compiled file open, every connection its socket: the soft limit of many
+/// systems, 1,024, is few for both.
+fn raise_open_files() {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
     }
 }
 

@@ -60,9 +60,9 @@ async fn enter_unmeasured<F: Function>(
     entry: &Entry, call: &Call, now: Instant, table: &Arc<NodeTable>, zone: &str, params: F::Params<'_>,
 ) -> Result<F::Results, Fault> {
     let mut lease = entry.pool.take(now, call.deadline).await?;
-    let now = lease.began();
+    let until = lease.until();
     let guest = lease.guest();
-    guest.serve(call, now, entry.pool.template().limits().deadline());
+    guest.serve(call, until);
     if guest.zone.as_ref() != zone {
         guest.zone = zone.into();
     }
