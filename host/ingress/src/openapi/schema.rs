@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use platform_proto::json;
 use serde_json::{Map, Value, json};
 
 use super::comments::Comments;
@@ -44,6 +45,9 @@ impl<'a> Schemas<'a> {
         {
             let values = self.kind(&entry.map_entry_value_field().kind());
             return json!({"type": "object", "additionalProperties": values});
+        }
+        if json::is_json(field) {
+            return json!({});
         }
         let one = self.kind(&field.kind());
         if field.is_list() { json!({"type": "array", "items": one}) } else { one }
