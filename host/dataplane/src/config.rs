@@ -5,11 +5,15 @@
 
 mod edit;
 mod error;
+mod keys;
+mod schema;
+mod secrets;
 mod validators;
 mod watch;
 
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
 use futures::Stream;
 use platform_capability::{
     Call, Name, SlotKind,
@@ -20,7 +24,10 @@ use serde_json::Value;
 
 pub use edit::{Action, Edit, Edited};
 pub use error::ConfigError;
+pub use keys::{KeyError, Keys, SecretKey, SecretsConfig};
 pub use watch::Seen;
+
+use secrets::Secrets;
 
 use crate::{
     error::CallError,
@@ -40,7 +47,10 @@ const SEARCH_PAGES_MAX: u32 = 16;
 
 /// Typed calls to `config.store`, or to `config.store/NAMESPACE` where it is bound.
 #[derive(Debug, Clone)]
-pub struct Config(Arc<Provider<Self>>);
+pub struct Config {
+    provider: Arc<Provider<Self>>,
+    keys: Arc<ArcSwap<Keys>>,
+}
 
 /// A version of a configuration, and the value at the path that was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,22 +93,50 @@ pub struct Audit<'a> {
 
 impl Config {
     pub(crate) fn new(plane: Weak<Plane>) -> Self {
-        Self(Provider::new(plane))
+        Self { provider: Provider::new(plane), keys: Arc::default() }
     }
 
-    /// The value at `path` of a configuration, in its current version when no number is given.
+    /// Encrypts and decrypts secret values with these keys from now on.
+    pub fn use_keys(&self, keys: Keys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// The value at `path` of a configuration, in its current version when no number is given. Marks stand for secrets.
     ///
     /// # Errors
     /// There is no such configuration or version, or nothing at the path; see [`CallError`]. So for all methods.
     pub async fn get(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<Reading> {
+        let (version, value) = self.stored(call, id, path, number).await?;
+        Ok(Reading { version, value: secrets::redact(value)? })
+    }
+
+    /// The same with secrets as they are; a secret whose key is not here says so in its place. Whether the caller may see
+    /// them is not asked here.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn reveal(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<Reading> {
+        let (version, mut value) = self.stored(call, id, path, number).await?;
+        Secrets::of(&self.keys.load(), call, id).reveal_each(&mut value)?;
+        Ok(Reading { version, value })
+    }
+
+    /// The value at a path as it is stored.
+    async fn stored(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<(Version, Value)> {
         check_id(id)?;
         let path = pointer(path)?;
+        secrets::check_path(&path)?;
         let (version, content) = self.version(call, id, number).await?;
-        let gone = || ConfigError::NotFound(format!("`{id}` was deleted by version {}; go back to an earlier one with `rollback`", version.number));
+        let gone = || {
+            ConfigError::NotFound(format!(
+                "`{id}` was deleted by version {}; go back to an earlier one with `rollback`",
+                version.number
+            ))
+        };
         let document = read_document(&content)?.ok_or_else(gone).map_err(CallError::Capability)?;
         let nothing = || ConfigError::NotFound(format!("`{id}` has nothing at `{}`", path.to_string().escape_debug()));
         let value = path.get(&document).cloned().ok_or_else(nothing).map_err(CallError::Capability)?;
-        Ok(Reading { version, value })
+        Ok((version, value))
     }
 
     /// The schema of a configuration, a JSON text, in its current version when no number is given.
@@ -122,7 +160,7 @@ impl Config {
     ) -> Result<(Vec<Version>, bool)> {
         check_id(id)?;
         let limit = limit.clamp(1, VERSIONS_MAX);
-        let found = self.ask(self.0.call::<config::History, _>(call, (id, from, to, limit, reverse)).await)?;
+        let found = self.ask(self.provider.call::<config::History, _>(call, (id, from, to, limit, reverse)).await)?;
         if found.is_empty() {
             self.version(call, id, None).await?;
         }
@@ -137,7 +175,8 @@ impl Config {
     pub async fn audit(&self, call: &Call, audit: &Audit<'_>) -> Result<(Vec<(String, Version)>, bool)> {
         let Audit { from_ms, to_ms, after, limit, reverse } = *audit;
         let limit = limit.clamp(1, VERSIONS_MAX);
-        let found = self.ask(self.0.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
+        let found =
+            self.ask(self.provider.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
         let more = found.len() >= limit as usize;
         Ok((found, more))
     }
@@ -154,7 +193,7 @@ impl Config {
         let mut found = Vec::new();
         for _ in 0..SEARCH_PAGES_MAX {
             let asked = (search.prefix, after.as_deref(), limit);
-            let page = self.ask(self.0.call::<config::Search, _>(call, asked).await)?;
+            let page = self.ask(self.provider.call::<config::Search, _>(call, asked).await)?;
             let more = page.len() >= limit as usize;
             for version in page {
                 if found.len() >= limit as usize {
@@ -181,7 +220,7 @@ impl Config {
         check_id(id)?;
         let (old, before) = self.version(call, id, Some(from)).await?;
         let (new, after) = self.version(call, id, to).await?;
-        let (before, after) = (read_document(&before)?, read_document(&after)?);
+        let (before, after) = (read_shown(&before)?, read_shown(&after)?);
         Ok(Difference { from: old.number, to: new.number, steps: difference(before.as_ref(), after.as_ref()) })
     }
 
@@ -190,7 +229,7 @@ impl Config {
     /// # Errors
     /// See [`CallError`].
     pub async fn revision(&self, call: &Call) -> Result<u64> {
-        self.ask(self.0.revision(call).await)
+        self.ask(self.provider.revision(call).await)
     }
 
     /// Changes after a revision, for as long as the stream is read: of the configuration `selector`, or of all that start
@@ -207,13 +246,14 @@ impl Config {
             None => check_id(selector)?,
         }
         let path = path.map(pointer).transpose()?;
-        let changes = self.ask(self.0.watch(call, selector, after))?;
+        path.as_ref().map_or(Ok(()), secrets::check_path)?;
+        let changes = self.ask(self.provider.watch(call, selector, after))?;
         Ok(watch::follow(self.clone(), Arc::clone(&call.namespace), path, changes))
     }
 
     /// A version and what it holds.
     async fn version(&self, call: &Call, id: &str, number: Option<u64>) -> Result<(Version, Content)> {
-        let found = self.ask(self.0.call::<config::Get, _>(call, (id, number)).await)?;
+        let found = self.ask(self.provider.call::<config::Get, _>(call, (id, number)).await)?;
         found.ok_or_else(|| {
             let what = match number {
                 None => format!("there is no configuration `{id}`"),
@@ -320,4 +360,9 @@ fn read_document(content: &Content) -> Result<Option<Value>> {
     platform_document::parse(text).map(Some).map_err(|error| {
         CallError::Capability(ConfigError::Other(format!("the store answers with a document that is none: {error}")))
     })
+}
+
+/// The document as it is shown.
+fn read_shown(content: &Content) -> Result<Option<Value>> {
+    read_document(content)?.map(secrets::redact).transpose()
 }

@@ -29,7 +29,10 @@ mod watch;
 
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
-pub use config::{Action, Audit, Config, ConfigError, Difference, Edit, Edited, Reading, Search, Seen};
+pub use config::{
+    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Reading, Search, SecretKey,
+    SecretsConfig, Seen,
+};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use kv::Kv;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot, slot_name::SlotName,
-    status::SlotStatus,
+    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
+    slot_name::SlotName, status::SlotStatus,
 };
 
 /// How bindings are exchanged.

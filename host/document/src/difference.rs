@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::Pointer;
+use crate::{Pointer, secret};
 
 /// Most places that are told; ancestors stand for them where there would be more.
 const PLACES_MAX: usize = 64;
@@ -60,7 +60,7 @@ pub fn difference(before: Option<&Value>, after: Option<&Value>) -> Vec<Operatio
 
 fn walk(path: &Pointer, before: &Value, after: &Value, steps: &mut Vec<Operation>) {
     match (before, after) {
-        (Value::Object(old), Value::Object(new)) => {
+        (Value::Object(old), Value::Object(new)) if !is_secret(before) && !is_secret(after) => {
             let gone = old.keys().filter(|name| !new.contains_key(*name));
             steps.extend(gone.map(|name| Operation::Remove { path: path.child(name) }));
             for (name, value) in new {
@@ -74,6 +74,10 @@ fn walk(path: &Pointer, before: &Value, after: &Value, steps: &mut Vec<Operation
         (old, new) if old == new => {}
         (_, new) => steps.push(Operation::Replace { path: path.clone(), value: new.clone() }),
     }
+}
+
+fn is_secret(value: &Value) -> bool {
+    secret(value).is_some()
 }
 
 /// What both ends have in common stays; between them items are compared one by one.
@@ -116,7 +120,7 @@ pub fn touched(before: Option<&Value>, after: Option<&Value>) -> Vec<Pointer> {
 
 fn places_of(path: &Pointer, before: &Value, after: &Value, places: &mut Vec<Pointer>) {
     match (before, after) {
-        (Value::Object(old), Value::Object(new)) => {
+        (Value::Object(old), Value::Object(new)) if !is_secret(before) && !is_secret(after) => {
             places.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| path.child(name)));
             for (name, value) in new {
                 match old.get(name) {
@@ -168,7 +172,8 @@ mod tests {
     }
 
     fn document() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), (0..4_i64).prop_map(Value::from)];
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), (0..4_i64).prop_map(Value::from)];
         leaf.prop_recursive(4, 32, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
@@ -191,6 +196,14 @@ mod tests {
         ]);
         assert_eq!(steps, expected);
         assert_eq!(difference(Some(&before), Some(&before)), []);
+    }
+
+    #[test]
+    fn a_secret_is_one_value() {
+        let (before, after) = (json!({"a": {"$secret": "x"}}), json!({"a": {"$secret": "y"}}));
+        assert_eq!(touched(Some(&before), Some(&after)), ["/a".parse().unwrap()]);
+        let steps = serde_json::to_value(difference(Some(&before), Some(&after))).unwrap();
+        assert_eq!(steps, json!([{"op": "replace", "path": "/a", "value": {"$secret": "y"}}]));
     }
 
     #[test]

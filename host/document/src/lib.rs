@@ -6,11 +6,15 @@
 mod difference;
 mod merge;
 mod pointer;
+mod schema;
+mod secret;
 mod text;
 
 pub use difference::{Operation, difference, touched};
 pub use merge::merge;
 pub use pointer::{InvalidPointer, Obstacle, Pointer};
+pub use schema::{SchemaChecks, SchemaError};
+pub use secret::{SECRET, mentions_secret, replace_secrets, secret, secret_places};
 pub use text::{InvalidJson, canonical, checksum, is_within, parse};
 
 /// Deepest nesting of a document.

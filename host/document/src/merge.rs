@@ -2,13 +2,19 @@
 
 use serde_json::{Map, Value};
 
+use crate::secret;
+
 /// Merges `patch` into `target`: objects member by member, a null removes, everything else replaces.
 pub fn merge(target: &mut Value, patch: Value) {
+    if secret(&patch).is_some() {
+        *target = patch;
+        return;
+    }
     let Value::Object(patch) = patch else {
         *target = patch;
         return;
     };
-    if !target.is_object() {
+    if !target.is_object() || secret(target).is_some() {
         *target = Value::Object(Map::new());
     }
     let Value::Object(members) = target else { return };
@@ -26,6 +32,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_secret_is_replaced_as_a_whole() {
+        for (patch, expected) in
+            [(json!({"b": 1}), json!({"b": 1})), (json!({"$secret": "y"}), json!({"$secret": "y"}))]
+        {
+            let mut target = json!({"$secret": "x"});
+            merge(&mut target, patch);
+            assert_eq!(target, expected);
+        }
+        let mut target = json!({"a": 1});
+        merge(&mut target, json!({"$secret": "y"}));
+        assert_eq!(target, json!({"$secret": "y"}));
+    }
 
     #[test]
     fn the_examples_of_rfc_7386() {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::DEPTH_MAX;
+use crate::{DEPTH_MAX, SECRET};
 
 /// Longest pointer, in bytes.
 const BYTES_MAX: usize = 1024;
@@ -25,7 +25,9 @@ pub enum InvalidPointer {
     #[error("the path leads more than {DEPTH_MAX} levels deep")]
     TooDeep,
     /// It does not start as one.
-    #[error("the path `{0}` does not start with `/`; write for example `/limits/requests`, and nothing for the whole document")]
+    #[error(
+        "the path `{0}` does not start with `/`; write for example `/limits/requests`, and nothing for the whole document"
+    )]
     Start(String),
     /// A `~` that stands for nothing.
     #[error("the path `{0}` holds a `~` that is neither `~0`, which stands for `~`, nor `~1`, which stands for `/`")]
@@ -41,6 +43,12 @@ pub struct Obstacle {
 }
 
 impl Pointer {
+    /// Whether it leads into a secret value, which has no inside.
+    #[must_use]
+    pub fn enters_secret(&self) -> bool {
+        self.0.iter().any(|token| token == SECRET)
+    }
+
     /// Whether it is the whole document.
     #[must_use]
     pub fn is_root(&self) -> bool {

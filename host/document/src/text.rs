@@ -211,7 +211,10 @@ mod tests {
     fn nothing_is_lost_without_a_word() {
         assert!(matches!(parse("123456789012345678901234567890"), Err(InvalidJson::Number(_))));
         assert!(matches!(parse("[-9223372036854775809]"), Err(InvalidJson::Number(_))));
-        assert_eq!(parse("[18446744073709551615,-9223372036854775808]").unwrap().to_string(), "[18446744073709551615,-9223372036854775808]");
+        assert_eq!(
+            parse("[18446744073709551615,-9223372036854775808]").unwrap().to_string(),
+            "[18446744073709551615,-9223372036854775808]"
+        );
         for wrong in ["", "{\"a\":1,\"a\":2}", "1e400", "[1,]", "nul", "\"\\ud800\"", "1 2", "01", "'a'"] {
             assert!(matches!(parse(wrong), Err(InvalidJson::Syntax(_))), "{wrong}");
         }

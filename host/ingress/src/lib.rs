@@ -29,7 +29,8 @@ use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
-    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
+    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer,
+    discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
     plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer,
 };
@@ -42,7 +43,9 @@ use tonic_health::pb::health_server::HealthServer;
 use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
 use front::Front;
-use grpc::{AuthService, ConfigService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared};
+use grpc::{
+    AuthService, ConfigService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared,
+};
 use health::Health;
 use identity::Authenticator;
 use methods::{EXT_AUTHZ, Methods};

@@ -10,6 +10,8 @@
 #[path = "support/server.rs"]
 mod server;
 
+use platform_dataplane::{SecretKey, SecretsConfig};
+use platform_ingress::StaticToken;
 use platform_proto::config::v1::{self as proto, config_client::ConfigClient, watch_event};
 use serde_json::{Value, json};
 use server::{ADMIN, Answer, SERVICE, Server, config, with};
@@ -38,20 +40,33 @@ async fn read(server: &Server, path: &str) -> Value {
 async fn documents_are_json_in_json_and_text_in_grpc() {
     let server = started().await;
     let mut client = ConfigClient::new(server.channel().await);
-    let set = put(&server, "/v1/config/shop?comment=first", r#"{"limits": {"requests": 10}, "big": 18446744073709551615}"#).await;
+    let set =
+        put(&server, "/v1/config/shop?comment=first", r#"{"limits": {"requests": 10}, "big": 18446744073709551615}"#)
+            .await;
     assert_eq!(set.status, 200, "{}", set.text());
     let version = &set.value()["version"];
-    assert_eq!((&version["number"], &version["author"], &version["comment"]), (&json!("1"), &json!("svc/shop"), &json!("first")));
+    assert_eq!(
+        (&version["number"], &version["author"], &version["comment"]),
+        (&json!("1"), &json!("svc/shop"), &json!("first"))
+    );
     assert_eq!(set.value()["changed"], true);
 
     let got = read(&server, "/v1/config/shop").await;
     assert_eq!(got["value"], json!({"big": 18_446_744_073_709_551_615_u64, "limits": {"requests": 10}}));
     assert_eq!(read(&server, "/v1/config/shop?path=/limits/requests").await["value"], 10);
-    let get = proto::GetRequest { id: "shop".into(), path: "/limits".into(), version: None };
+    let get = proto::GetRequest { id: "shop".into(), path: "/limits".into(), ..Default::default() };
     let reading = client.get(with(SERVICE, get)).await.unwrap().into_inner();
     assert_eq!(reading.value, r#"{"requests":10}"#);
 
-    let merged = server.http("PATCH", "/v1/config/shop", &[("content-type", "application/merge-patch+json")], br#"{"big":null}"#, SERVICE).await;
+    let merged = server
+        .http(
+            "PATCH",
+            "/v1/config/shop",
+            &[("content-type", "application/merge-patch+json")],
+            br#"{"big":null}"#,
+            SERVICE,
+        )
+        .await;
     assert_eq!(merged.value()["version"]["number"], "2", "{}", merged.text());
     let same = put(&server, "/v1/config/shop?path=/limits/requests", "10").await.value();
     assert_eq!((&same["changed"], &same["version"]["number"]), (&json!(false), &json!("2")));
@@ -62,7 +77,10 @@ async fn documents_are_json_in_json_and_text_in_grpc() {
     assert_eq!(stale.value()["metadata"]["version"], "2");
     let stale = proto::SetRequest { id: "shop".into(), value: "1".into(), if_version: Some(1), ..Default::default() };
     let status = client.set(with(SERVICE, stale)).await.unwrap_err();
-    assert_eq!((status.code(), status.get_details_error_info().unwrap().metadata["version"].as_str()), (Code::Aborted, "2"));
+    assert_eq!(
+        (status.code(), status.get_details_error_info().unwrap().metadata["version"].as_str()),
+        (Code::Aborted, "2")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,12 +98,14 @@ async fn versions_are_told_compared_and_brought_back() {
     let next = read(&server, &format!("/v1/config/shop:history?from=2&limit=1&pageToken={token}")).await;
     assert_eq!(next["versions"][0]["number"], "3");
     let newest = read(&server, "/v1/config/shop:history?reverse=true").await;
-    let numbers: Vec<_> = newest["versions"].as_array().unwrap().iter().map(|version| version["number"].clone()).collect();
+    let numbers: Vec<_> =
+        newest["versions"].as_array().unwrap().iter().map(|version| version["number"].clone()).collect();
     assert_eq!(numbers, [json!("3"), json!("2"), json!("1")]);
 
     let (mut audit, mut token) = (Vec::new(), String::new());
     loop {
-        let page = read(&server, &format!("/v1/config:audit?limit=3&from=2020-01-01T00:00:00Z&pageToken={token}")).await;
+        let page =
+            read(&server, &format!("/v1/config:audit?limit=3&from=2020-01-01T00:00:00Z&pageToken={token}")).await;
         audit.extend(page["versions"].as_array().unwrap().iter().map(|version| version["id"].clone()));
         token = page["nextPageToken"].as_str().unwrap().to_owned();
         if token.is_empty() {
@@ -97,7 +117,8 @@ async fn versions_are_told_compared_and_brought_back() {
 
     let diff = read(&server, "/v1/config/shop:diff?from=1").await;
     assert_eq!(diff, json!({"from": "1", "to": "3", "patch": [{"op": "replace", "path": "/a", "value": 3}]}));
-    let back = server.http("POST", "/v1/config/shop:rollback", &JSON, br#"{"version": 1, "comment": "oops"}"#, SERVICE).await;
+    let back =
+        server.http("POST", "/v1/config/shop:rollback", &JSON, br#"{"version": 1, "comment": "oops"}"#, SERVICE).await;
     assert_eq!(back.value()["version"]["restores"], "1", "{}", back.text());
     let gone = server.http("DELETE", "/v1/config/shop", &[], b"", SERVICE).await;
     assert_eq!(gone.value()["version"]["deleted"], true, "{}", gone.text());
@@ -160,7 +181,11 @@ async fn bad_input_is_refused_in_both_forms() {
     ] {
         let answer = server.http("GET", path, &[], b"", SERVICE).await;
         // A stream begins before its first read fails.
-        let told = if answer.status == 200 { answer.text().contains(reason) } else { answer.status == status && answer.reason() == reason };
+        let told = if answer.status == 200 {
+            answer.text().contains(reason)
+        } else {
+            answer.status == status && answer.reason() == reason
+        };
         assert!(told, "{path}: {} {}", answer.status, answer.text());
     }
     let elsewhere = server.http("GET", "/v1/config/shop", &[("x-platform-namespace", "prod")], b"", SERVICE).await;
@@ -168,4 +193,32 @@ async fn bad_input_is_refused_in_both_forms() {
     let other = [("content-type", "application/json"), ("x-platform-namespace", "prod")];
     server.http("PUT", "/v1/config/shop", &other, b"1", ADMIN).await;
     assert_eq!(server.http("GET", "/v1/config/shop", &[], b"", SERVICE).await.status, 404, "namespaces are apart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_revealed_to_those_who_may_and_ask() {
+    let mut config = config();
+    let seer =
+        StaticToken { roles: vec!["config-secrets".into()], ..StaticToken::new("svc/seer", "the-seers-token-x") };
+    config.identity.tokens.push(seer);
+    let server = Server::start(config).await;
+    server.bind("config.store", "config-storage", json!({})).await;
+    let missing = put(&server, "/v1/config/shop?path=/password&secret=true", "\"hunter2\"").await;
+    assert_eq!((missing.status, missing.reason()), (400, "SECRET_KEY_UNAVAILABLE".into()), "{}", missing.text());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "0a".repeat(32)).unwrap();
+    let id: platform_capability::Name = "k1".parse().unwrap();
+    let key = SecretKey { id: id.clone(), file: Some(folder.path().join("key")), env: None };
+    server.plane.configurations().use_keys(SecretsConfig { key: Some(id), keys: vec![key] }.build());
+    let set = put(&server, "/v1/config/shop?path=/password&secret=true", "\"hunter2\"").await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let mark = read(&server, "/v1/config/shop").await["value"]["password"]["$secret"].clone();
+    assert!(mark.as_str().unwrap().starts_with("k1:"), "{mark}");
+    let denied = server.http("GET", "/v1/config/shop?reveal=true", &[], b"", SERVICE).await;
+    assert_eq!((denied.status, denied.reason()), (403, "REVEAL_DENIED".into()));
+    for token in ["the-seers-token-x", ADMIN] {
+        let revealed = server.http("GET", "/v1/config/shop?reveal=true", &[], b"", token).await;
+        assert_eq!(revealed.value()["value"], json!({"password": "hunter2"}), "{}", revealed.text());
+        assert!(!server.http("GET", "/v1/config/shop", &[], b"", token).await.text().contains("hunter2"));
+    }
 }

@@ -70,7 +70,8 @@ mod tests {
         assert!(holds_json(&page) && !holds_json(&message("platform.kv.v1.Entry")));
         let mut form = json!({"versions": [{"id": "a", "comment": "{}", "difference": "[18446744073709551615]"}, {"difference": ""}]});
         embed(&mut form, &page);
-        let expected = json!({"versions": [{"id": "a", "comment": "{}", "difference": [u64::MAX]}, {"difference": null}]});
+        let expected =
+            json!({"versions": [{"id": "a", "comment": "{}", "difference": [u64::MAX]}, {"difference": null}]});
         assert_eq!(form, expected);
         let mut event = json!({"changed": {"value": "{\"a\":1}"}});
         embed(&mut event, &message("platform.config.v1.WatchEvent"));

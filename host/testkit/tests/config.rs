@@ -34,7 +34,7 @@ fn answer<T>(result: Result<T, CallError<ConfigError>>) -> Answer<T> {
 }
 
 fn of<'a>(action: Action, path: &'a str, value: &'a str) -> Edit<'a> {
-    Edit { id: "shop", action, path, value, restores: 0, comment: "", if_version: None }
+    Edit { path, value, ..Edit::new("shop", action) }
 }
 
 async fn edit(fixture: &Fixture, edit: &Edit<'_>) -> Answer<Edited> {
@@ -269,7 +269,10 @@ async fn a_version_says_who_what_and_when() {
     let told = Edit { comment: "more\nroom", ..of(Action::Set, "/a", "2") };
     let version = edit(&fixture, &told).await.unwrap().version.unwrap();
     let change = &version.change;
-    assert_eq!((change.author.as_deref(), change.comment.as_str(), change.path.as_str()), (Some("alice"), "more\nroom", "/a"));
+    assert_eq!(
+        (change.author.as_deref(), change.comment.as_str(), change.path.as_str()),
+        (Some("alice"), "more\nroom", "/a")
+    );
     assert_eq!(change.touched, ["/a"]);
     assert_eq!(change.difference.as_deref(), Some(r#"[{"op":"replace","path":"/a","value":2}]"#));
     assert_eq!(change.checksum.len(), 64);
@@ -330,7 +333,8 @@ async fn bad_input_is_a_typed_error_and_changes_nothing() {
         (Edit { id: "a*", ..of(Action::Set, "", "1") }, false),
     ] {
         let error = edit(&fixture, &bad).await.unwrap_err();
-        let expected = if large { matches!(error, ConfigError::TooLarge(_)) } else { matches!(error, ConfigError::Invalid(_)) };
+        let expected =
+            if large { matches!(error, ConfigError::TooLarge(_)) } else { matches!(error, ConfigError::Invalid(_)) };
         assert!(expected, "{error}");
     }
     // Each half is allowed, together they are too deep.

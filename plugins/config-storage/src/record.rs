@@ -58,7 +58,8 @@ pub(crate) fn decode_version(key: &str, revision: u64, record: &[u8]) -> Result<
 }
 
 pub(crate) fn encode_content(content: &Content) -> Vec<u8> {
-    let size = [&content.document, &content.schema].iter().filter_map(|text| text.as_ref()).map(String::len).sum::<usize>();
+    let size =
+        [&content.document, &content.schema].iter().filter_map(|text| text.as_ref()).map(String::len).sum::<usize>();
     let mut writer = Writer::with_capacity(size + 16);
     writer.u8(LAYOUT);
     write_text(&mut writer, content.document.as_deref());

@@ -30,9 +30,10 @@ pub(crate) enum Command {
     #[command(override_usage = "platform config set [OPTIONS] <ID> [PATH] <VALUE|-|--file FILE>")]
     #[command(
         after_help = "Examples:\n  platform config set shop --file shop.json\n  platform config set shop /limits/requests 10\n  \
-        platform config set shop /greeting hello --text --if-version 3"
+        platform config set shop /greeting hello --text --if-version 3\n  \
+        platform config set shop /database/password --file password.txt --text --secret"
     )]
-    Set(edit::Put),
+    Set(edit::Set),
     /// Merges a value into what is there (RFC 7386): a null removes.
     #[command(override_usage = "platform config merge [OPTIONS] <ID> [PATH] <VALUE|-|--file FILE>")]
     #[command(after_help = "Example:\n  platform config merge shop /limits '{\"requests\":20,\"burst\":null}'")]
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Makes an earlier version the current one again, also of a deleted configuration.
     #[command(after_help = "Example:\n  platform config rollback shop 3 --comment revert")]
     Rollback(edit::Rollback),
+    /// Encrypts secret values anew with the key that is current.
+    #[command(after_help = "Example:\n  platform config reseal --comment november")]
+    Reseal(edit::Reseal),
     /// Shows or changes the schema that a configuration has to match.
     #[command(subcommand)]
     Schema(edit::Schema),
@@ -82,6 +86,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Merge(arguments) => edit::merge(context, arguments).await,
         Command::Delete(arguments) => edit::delete(context, arguments).await,
         Command::Rollback(arguments) => edit::rollback(context, arguments).await,
+        Command::Reseal(arguments) => edit::reseal(context, arguments).await,
         Command::Schema(command) => edit::schema(context, command).await,
         Command::List(arguments) => read::list(context, arguments).await,
         Command::History(arguments) => read::history(context, arguments).await,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     commands::Watch,
-    support::{Daemon, place},
+    support::{Daemon, place, wait_for},
 };
 
 #[test]
@@ -25,7 +25,10 @@ fn documents() {
     let printed: Value = serde_json::from_str(&daemon.ok(&["config", "get", "shop"])).unwrap();
     assert_eq!(printed, json!({"greeting": "hello \"you\"", "limits": {"requests": 20}}));
     assert_eq!(daemon.ok(&["config", "get", "shop", "/limits/requests"]), "20\n");
-    assert_eq!(daemon.json(&["config", "get", "shop", "/limits", "--version", "1"])["value"], json!({"requests": 10, "burst": 5}));
+    assert_eq!(
+        daemon.json(&["config", "get", "shop", "/limits", "--version", "1"])["value"],
+        json!({"requests": 10, "burst": 5})
+    );
     daemon.fails(1, &["config", "get", "shop", "/limits/burst"]);
     daemon.fails(2, &["config", "get", "shop", "limits"]);
     daemon.fails(2, &["config", "set", "shop", "hello"]);
@@ -76,4 +79,34 @@ fn a_watch_shows_what_changed_at_its_path_and_goes_on_after_a_restart() {
     let gone = watch.change();
     assert_eq!((&gone["changed"]["version"]["deleted"], gone["changed"].get("value")), (&json!(true), None));
     daemon.stop();
+}
+
+#[test]
+fn secrets_and_the_rotation_of_their_keys() {
+    let (root, data) = place();
+    let file = root.path().join("platform.toml");
+    let settings = |writes: &str, ids: &[&str]| {
+        let keys: String =
+            ids.iter().map(|id| format!("[[config.secrets.keys]]\nid = '{id}'\nfile = '{id}.key'\n")).collect();
+        fs::write(&file, format!("[config.secrets]\nkey = '{writes}'\n{keys}")).unwrap();
+    };
+    fs::write(root.path().join("one.key"), "01".repeat(32)).unwrap();
+    fs::write(root.path().join("two.key"), "02".repeat(32)).unwrap();
+    settings("one", &["one"]);
+    let daemon = Daemon::start_with(&data, &["--server-address", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
+    daemon.ok(&["config", "set", "shop", "/password", "hunter2", "--text", "--secret"]);
+    assert!(!daemon.ok(&["config", "get", "shop"]).contains("hunter2"));
+    assert_eq!(daemon.ok(&["config", "get", "shop", "/password", "--reveal"]), "\"hunter2\"\n");
+    settings("two", &["one", "two"]);
+    wait_for("the new key to write", || {
+        daemon.ok(&["config", "reseal"]);
+        daemon.ok(&["config", "get", "shop"]).contains("two:").then_some(())
+    });
+    settings("two", &["two"]);
+    daemon.stop();
+    let daemon = Daemon::start_with(&data, &["--server-address", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
+    assert_eq!(daemon.ok(&["config", "get", "shop", "/password", "--reveal"]), "\"hunter2\"\n");
+    let old = daemon.json(&["config", "get", "shop", "--version", "1", "--reveal"]);
+    assert_eq!(old["value"]["password"]["problem"], "the key `one` is not among `config.secrets.keys`");
+    assert!(!daemon.log().contains("hunter2") && !daemon.ok(&["config", "show"]).contains("0202"));
 }

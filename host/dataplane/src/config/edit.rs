@@ -7,10 +7,16 @@ use platform_capability::{
     Call,
     config::{self, Change, Content, Version},
 };
-use platform_document::{BYTES_MAX, DEPTH_MAX, Pointer, canonical, checksum, difference, is_within, merge, touched};
+use platform_document::{
+    BYTES_MAX, DEPTH_MAX, Pointer, canonical, checksum, difference, is_within, merge, secret_places, touched,
+};
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, Result, check_id, pointer, read_document, refused, validators::Proposal};
+use super::{
+    Config, ConfigError, Result, check_id, pointer, read_document, refused, schema,
+    secrets::{self, Secrets},
+    validators::Proposal,
+};
 use crate::error::CallError;
 
 pub use platform_capability::config::Action;
@@ -33,12 +39,22 @@ pub struct Edit<'a> {
     pub path: &'a str,
     /// The value to set or merge, or the schema to attach; a JSON text, empty where there is none.
     pub value: &'a str,
+    /// Whether the value to set is a secret: it is stored encrypted, and shown to nobody who may not see it.
+    pub secret: bool,
     /// The version to go back to.
     pub restores: u64,
     /// What the author says about it.
     pub comment: &'a str,
     /// The version that the configuration has to be at, 0 for none.
     pub if_version: Option<u64>,
+}
+
+impl<'a> Edit<'a> {
+    /// A change of the whole document, to be completed.
+    #[must_use]
+    pub const fn new(id: &'a str, action: Action) -> Self {
+        Self { id, action, path: "", value: "", secret: false, restores: 0, comment: "", if_version: None }
+    }
 }
 
 /// What came of a change.
@@ -57,10 +73,14 @@ struct Checked<'a> {
     value: Option<Value>,
 }
 
-/// What a configuration is and what it would become.
+/// What a configuration would become.
 struct Step {
+    /// The document as it is shown.
     before: Option<Value>,
+    /// The new document as it would be shown.
     after: Option<Value>,
+    /// The new document as it is.
+    revealed: Option<Value>,
     content: Content,
 }
 
@@ -71,9 +91,11 @@ impl Config {
     /// An argument is not allowed, the configuration is not at the version named, the document would not match its schema,
     /// or a validator refuses; nothing was changed then.
     pub async fn edit(&self, call: &Call, edit: &Edit<'_>) -> Result<Edited> {
-        let checked = Checked::new(edit)?;
+        let keys = self.keys.load_full();
+        let secrets = Secrets::of(&keys, call, edit.id);
+        let checked = Checked::new(edit, &secrets)?;
         for _ in 0..TRIES {
-            let current = self.ask(self.0.call::<config::Get, _>(call, (edit.id, None)).await)?;
+            let current = self.ask(self.provider.call::<config::Get, _>(call, (edit.id, None)).await)?;
             let number = current.as_ref().map_or(0, |(version, _)| version.number);
             if edit.if_version.is_some_and(|wanted| wanted != number) {
                 return Err(CallError::Capability(ConfigError::Conflict(number)));
@@ -83,14 +105,16 @@ impl Config {
                 Some((version, content)) => (Some(version), content),
                 None => (None, nothing),
             };
-            let step = self.step(call, &checked, &content).await?;
+            let step = self.step(call, &checked, &content, &secrets).await?;
             if step.content == content {
                 return Ok(Edited { version, changed: false });
             }
             let change = step.change(call, edit, version.as_ref().map_or(0, |version| version.change.time_ms));
+            Self::check_schema(&checked, &step).await?;
             let proposal = Proposal::new(step.before, step.after, &change);
             self.judge(call, edit.id, &change, proposal).await?;
-            let commit = self.0.write::<config::Commit, _>(call, (edit.id, number, &change, &step.content)).await;
+            let commit =
+                self.provider.write::<config::Commit, _>(call, (edit.id, number, &change, &step.content)).await;
             match self.ask(commit) {
                 Ok(version) => return Ok(Edited { version: Some(version), changed: true }),
                 Err(CallError::Capability(ConfigError::Conflict(_))) if edit.if_version.is_none() => {}
@@ -100,15 +124,30 @@ impl Config {
         Err(CallError::Capability(ConfigError::Contended(edit.id.to_owned())))
     }
 
+    /// The document has to match its schema; a schema that is new has to be one.
+    async fn check_schema(checked: &Checked<'_>, step: &Step) -> Result<()> {
+        if let (Action::Schema, Some(schema)) = (checked.edit.action, &checked.value) {
+            schema::check_schema(schema).await?;
+        }
+        match (&step.content.schema, &step.revealed) {
+            (Some(schema), Some(document)) => {
+                let hidden = step.after.as_ref().map(secret_places).unwrap_or_default();
+                schema::check(schema, document, hidden).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the change makes of `content`.
-    async fn step(&self, call: &Call, checked: &Checked<'_>, content: &Content) -> Result<Step> {
+    async fn step(&self, call: &Call, checked: &Checked<'_>, content: &Content, secrets: &Secrets<'_>) -> Result<Step> {
         let before = read_document(content)?;
         let Checked { edit, path, value } = checked;
         let mut schema = content.schema.clone();
         let after = match (edit.action, value) {
             (Action::Set, Some(value)) => Some(put(before.clone(), path, value.clone())?),
             (Action::Merge, Some(patch)) => {
-                let mut merged = before.as_ref().and_then(|document| path.get(document)).cloned().unwrap_or(Value::Null);
+                let mut merged =
+                    before.as_ref().and_then(|document| path.get(document)).cloned().unwrap_or(Value::Null);
                 merge(&mut merged, patch.clone());
                 Some(put(before.clone(), path, merged)?)
             }
@@ -129,16 +168,25 @@ impl Config {
                 schema = value.as_ref().map(canonical);
                 before.clone()
             }
-            (Action::Set | Action::Merge | Action::Reseal, _) => before.clone(),
+            (Action::Reseal, _) => before.clone().map(|document| secrets.reseal(document)).transpose()?,
+            (Action::Set | Action::Merge, _) => before.clone(),
         };
+        let after = after.map(|document| secrets::keep(document, before.as_ref())).transpose()?;
         let document = after.as_ref().map(write_document).transpose()?;
-        Ok(Step { before, after, content: Content { document, schema } })
+        let revealed = match (&schema, &after) {
+            (Some(_), Some(document)) => Some(secrets.reveal(document.clone())?),
+            _ => None,
+        };
+        let (before, after) = (before.map(secrets::redact).transpose()?, after.map(secrets::redact).transpose()?);
+        Ok(Step { before, after, revealed, content: Content { document, schema } })
     }
 }
 
 impl Step {
     fn change(&self, call: &Call, edit: &Edit<'_>, not_before_ms: u64) -> Change {
-        let steps = difference(self.before.as_ref(), self.after.as_ref());
+        // Encrypting anew changes marks and no value.
+        let after = if edit.action == Action::Reseal { &self.before } else { &self.after };
+        let steps = difference(self.before.as_ref(), after.as_ref());
         let steps = serde_json::to_string(&steps).ok().filter(|steps| steps.len() <= DIFFERENCE_BYTES_MAX);
         Change {
             action: edit.action,
@@ -146,18 +194,19 @@ impl Step {
             author: call.caller.as_ref().map(|caller| caller.subject.clone()),
             comment: edit.comment.to_owned(),
             time_ms: (call.time_ns / 1_000_000).max(not_before_ms),
-            touched: touched(self.before.as_ref(), self.after.as_ref()).iter().map(ToString::to_string).collect(),
+            touched: touched(self.before.as_ref(), after.as_ref()).iter().map(ToString::to_string).collect(),
             difference: steps,
             restores: edit.restores,
-            checksum: self.content.document.as_deref().map(checksum).unwrap_or_default(),
+            checksum: self.after.as_ref().map(|document| checksum(&canonical(document))).unwrap_or_default(),
         }
     }
 }
 
 impl<'a> Checked<'a> {
-    fn new(edit: &'a Edit<'a>) -> Result<Self> {
+    fn new(edit: &'a Edit<'a>, secrets: &Secrets<'_>) -> Result<Self> {
         check_id(edit.id)?;
         let path = pointer(edit.path)?;
+        secrets::check_path(&path)?;
         if edit.comment.len() > COMMENT_BYTES_MAX {
             let why = format!("the comment has {} bytes, more than {COMMENT_BYTES_MAX}", edit.comment.len());
             return Err(CallError::Capability(ConfigError::TooLarge(why)));
@@ -166,7 +215,12 @@ impl<'a> Checked<'a> {
             return Err(refused("the comment holds control characters"));
         }
         let value = match edit.action {
-            Action::Set | Action::Merge => Some(parse("value", edit.value)?),
+            Action::Set if edit.secret => Some(secrets.seal(&parse("value", edit.value)?)?),
+            Action::Set | Action::Merge => {
+                let value = parse("value", edit.value)?;
+                secrets::check_input(&value)?;
+                Some(value)
+            }
             Action::Schema if !edit.value.is_empty() => Some(parse("schema", edit.value)?),
             _ => None,
         };
@@ -191,7 +245,9 @@ fn parse(what: &str, text: &str) -> Result<Value> {
 /// The document with a value in its place.
 fn put(document: Option<Value>, path: &Pointer, value: Value) -> Result<Value> {
     let mut document = document.unwrap_or_else(|| Value::Object(Map::new()));
-    path.set(&mut document, value).map_err(|obstacle| refused(format!("nothing can be put at `{}`: {obstacle}", path.to_string().escape_debug())))?;
+    path.set(&mut document, value).map_err(|obstacle| {
+        refused(format!("nothing can be put at `{}`: {obstacle}", path.to_string().escape_debug()))
+    })?;
     Ok(document)
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use platform_capability::config::Error;
 
+use super::keys::KeyError;
+
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -28,6 +30,9 @@ pub enum ConfigError {
     /// The document does not match its schema.
     #[error("the document does not match its schema: {0}")]
     Mismatch(String),
+    /// A secret value can't be encrypted or decrypted here.
+    #[error(transparent)]
+    Key(KeyError),
     /// A validator refuses the change.
     #[error("`{by}` refuses the change: {reason}")]
     Refused {

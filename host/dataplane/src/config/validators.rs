@@ -69,7 +69,7 @@ impl Config {
     /// # Errors
     /// One refuses, or fails where the slot's failure mode knows no other way.
     pub(super) async fn judge(&self, call: &Call, id: &str, change: &Change, proposal: Proposal) -> Result<()> {
-        let plane = self.ask(self.0.plane())?;
+        let plane = self.ask(self.provider.plane())?;
         let slot = plane.find(SlotKind::ConfigValidator, &call.namespace);
         let current = slot.binding();
         let Some(binding) = current.as_deref() else { return Ok(()) };
@@ -83,7 +83,9 @@ impl Config {
         {
             answer = question.put_to(kept, &FailureMode::Closed).await;
         }
-        answer.unwrap_or_else(|(by, fault)| Err(ConfigError::Unjudged { by, why: fault.to_string() })).map_err(CallError::Capability)
+        answer
+            .unwrap_or_else(|(by, fault)| Err(ConfigError::Unjudged { by, why: fault.to_string() }))
+            .map_err(CallError::Capability)
     }
 }
 

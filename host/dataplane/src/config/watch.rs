@@ -14,12 +14,8 @@ use platform_capability::{
 use platform_document::{Pointer, canonical};
 use serde_json::Value;
 
-use super::{Config, ConfigError, Result, read_document};
-use crate::{
-    error::CallError,
-    provider::Watched,
-    watch::Event,
-};
+use super::{Config, ConfigError, Result, read_shown};
+use crate::{error::CallError, provider::Watched, watch::Event};
 
 /// How long reading a version may take.
 const READ: Duration = Duration::from_secs(10);
@@ -104,7 +100,7 @@ impl Follower {
     async fn value(&self, id: &str, number: u64) -> Result<Option<Value>> {
         let call: Call = Arc::new(CallContext::host(Arc::clone(&self.namespace), READ));
         let (_, content): (_, Content) = self.config.version(&call, id, Some(number)).await?;
-        let document = read_document(&content)?;
+        let document = read_shown(&content)?;
         Ok(match &self.path {
             None => document,
             Some(path) => document.as_ref().and_then(|document| path.get(document)).cloned(),

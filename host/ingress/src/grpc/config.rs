@@ -1,7 +1,7 @@
 //! `platform.config.v1.Config`.
 
 use futures::{StreamExt, stream};
-use platform_capability::config::Version;
+use platform_capability::{Call, config::Version};
 use platform_dataplane::{Action, Audit, Edit, Edited, Event, Search, Seen};
 use platform_proto::config::v1::{self as proto, config_server::Config, watch_event};
 use prost_types::Timestamp;
@@ -14,7 +14,10 @@ use super::{
     stream::Answers,
     timestamp,
 };
-use crate::fault::Fault;
+use crate::{fault::Fault, identity::ADMIN_ROLE};
+
+/// Role that sees secret values, as does that of administrators.
+const SECRETS_ROLE: &str = "config-secrets";
 
 /// Documents with versions.
 #[derive(Debug, Clone)]
@@ -29,49 +32,59 @@ impl ConfigService {
     }
 }
 
-/// A change of the configuration `id`, to be completed.
-fn change(id: &str, action: Action) -> Edit<'_> {
-    Edit { id, action, path: "", value: "", restores: 0, comment: "", if_version: None }
-}
-
 #[tonic::async_trait]
 impl Config for ConfigService {
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Reading>, Status> {
         let call = &admitted(&request)?.call;
-        let proto::GetRequest { id, path, version } = request.get_ref();
-        let reading = self.0.plane.configurations().get(call, id, path, *version).await.map_err(status)?;
+        let proto::GetRequest { id, path, version, reveal } = request.get_ref();
+        let configurations = self.0.plane.configurations();
+        let reading = if *reveal {
+            may_reveal(call)?;
+            tracing::info!(by = call.subject(), namespace = %call.namespace, id, path, "secrets are revealed");
+            configurations.reveal(call, id, path, *version).await
+        } else {
+            configurations.get(call, id, path, *version).await
+        };
+        let reading = reading.map_err(status)?;
         let value = reading.json();
         Ok(Response::new(proto::Reading { version: Some(version_out(reading.version)), value }))
     }
 
     async fn set(&self, request: Request<proto::SetRequest>) -> Result<Response<proto::EditResponse>, Status> {
-        let proto::SetRequest { id, path, value, comment, if_version } = request.get_ref();
-        self.edit(&request, Edit { path, value, comment, if_version: *if_version, ..change(id, Action::Set) }).await
+        let proto::SetRequest { id, path, value, comment, if_version, secret } = request.get_ref();
+        let edit = Edit { path, value, secret: *secret, ..Edit::new(id, Action::Set) };
+        self.edit(&request, Edit { comment, if_version: *if_version, ..edit }).await
     }
 
     async fn merge(&self, request: Request<proto::MergeRequest>) -> Result<Response<proto::EditResponse>, Status> {
         let proto::MergeRequest { id, path, value, comment, if_version } = request.get_ref();
-        self.edit(&request, Edit { path, value, comment, if_version: *if_version, ..change(id, Action::Merge) }).await
+        self.edit(&request, Edit { path, value, comment, if_version: *if_version, ..Edit::new(id, Action::Merge) })
+            .await
     }
 
     async fn delete(&self, request: Request<proto::DeleteRequest>) -> Result<Response<proto::EditResponse>, Status> {
         let proto::DeleteRequest { id, path, comment, if_version } = request.get_ref();
-        self.edit(&request, Edit { path, comment, if_version: *if_version, ..change(id, Action::Delete) }).await
+        self.edit(&request, Edit { path, comment, if_version: *if_version, ..Edit::new(id, Action::Delete) }).await
     }
 
     async fn rollback(
         &self, request: Request<proto::RollbackRequest>,
     ) -> Result<Response<proto::EditResponse>, Status> {
         let proto::RollbackRequest { id, version, comment, if_version } = request.get_ref();
-        let edit = Edit { restores: *version, comment, if_version: *if_version, ..change(id, Action::Rollback) };
+        let edit = Edit { restores: *version, comment, if_version: *if_version, ..Edit::new(id, Action::Rollback) };
         self.edit(&request, edit).await
+    }
+
+    async fn reseal(&self, request: Request<proto::ResealRequest>) -> Result<Response<proto::EditResponse>, Status> {
+        let proto::ResealRequest { id, comment, if_version } = request.get_ref();
+        self.edit(&request, Edit { comment, if_version: *if_version, ..Edit::new(id, Action::Reseal) }).await
     }
 
     async fn set_schema(
         &self, request: Request<proto::SetSchemaRequest>,
     ) -> Result<Response<proto::EditResponse>, Status> {
         let proto::SetSchemaRequest { id, schema, comment, if_version } = request.get_ref();
-        let edit = Edit { value: schema, comment, if_version: *if_version, ..change(id, Action::Schema) };
+        let edit = Edit { value: schema, comment, if_version: *if_version, ..Edit::new(id, Action::Schema) };
         self.edit(&request, edit).await
     }
 
@@ -165,6 +178,16 @@ impl Config for ConfigService {
         let events = stream::iter([Ok(progress(after))]).chain(events);
         Ok(Response::new(self.0.guard(admitted, events)?))
     }
+}
+
+/// Whether the caller may see secret values.
+fn may_reveal(call: &Call) -> Result<(), Status> {
+    let may = |role: &str| call.caller.as_ref().is_some_and(|caller| caller.roles.contains(role));
+    if may(SECRETS_ROLE) || may(ADMIN_ROLE) {
+        return Ok(());
+    }
+    let message = format!("`{}` lacks the role `{SECRETS_ROLE}`, which sees secret values", call.subject());
+    Err(Fault::new(Code::PermissionDenied, "REVEAL_DENIED", message).into())
 }
 
 /// The number in the token of a page.

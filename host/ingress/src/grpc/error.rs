@@ -95,7 +95,9 @@ impl CapabilityError for ConfigError {
         let message = self.to_string();
         match self {
             Self::NotFound(_) => Fault::new(Code::NotFound, "CONFIG_NOT_FOUND", message),
-            Self::Conflict(version) => Fault::new(Code::Aborted, "CONFLICT", message).with("version", version.to_string()),
+            Self::Conflict(version) => {
+                Fault::new(Code::Aborted, "CONFLICT", message).with("version", version.to_string())
+            }
             Self::Contended(_) => Fault::new(Code::Unavailable, "CONTENDED", message),
             Self::Compacted(oldest) => {
                 Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())
@@ -103,8 +105,10 @@ impl CapabilityError for ConfigError {
             Self::TooLarge(_) => Fault::invalid("TOO_LARGE", message),
             Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
             Self::Mismatch(_) => Fault::new(Code::FailedPrecondition, "SCHEMA_MISMATCH", message),
+            Self::Key(_) => Fault::new(Code::FailedPrecondition, "SECRET_KEY_UNAVAILABLE", message),
             Self::Refused { by, at, .. } => {
-                let fault = Fault::new(Code::FailedPrecondition, "CHANGE_REFUSED", message).with("validator", by.as_ref());
+                let fault =
+                    Fault::new(Code::FailedPrecondition, "CHANGE_REFUSED", message).with("validator", by.as_ref());
                 match at {
                     Some(at) => fault.with("at", at),
                     None => fault,

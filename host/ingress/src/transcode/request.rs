@@ -104,7 +104,8 @@ fn set_body_field(
     message: &mut DynamicMessage, field: &FieldDescriptor, headers: &HeaderMap, body: &Bytes,
 ) -> Result<(), Fault> {
     if json::is_json(field) {
-        let text = std::str::from_utf8(body).map_err(|_no_text| Fault::invalid("INVALID_JSON", "the body is no UTF-8"))?;
+        let text =
+            std::str::from_utf8(body).map_err(|_no_text| Fault::invalid("INVALID_JSON", "the body is no UTF-8"))?;
         message.set_field(field, Value::String(text.to_owned()));
         return Ok(());
     }

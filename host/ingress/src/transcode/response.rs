@@ -173,9 +173,7 @@ fn to_json(message: &DynamicMessage, answers_json: bool) -> Result<Vec<u8>, Faul
         return serde_json::to_vec(&form).map_err(no_form);
     }
     let mut serializer = serde_json::Serializer::new(Vec::with_capacity(128));
-    message
-        .serialize_with_options(&mut serializer, &options)
-        .map_err(no_form)?;
+    message.serialize_with_options(&mut serializer, &options).map_err(no_form)?;
     Ok(serializer.into_inner())
 }
 

@@ -4,10 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Problem,
-    bindings::config_validator::{
-        exports::platform::config::validator::Guest,
-        platform::config::proposals,
-    },
+    bindings::config_validator::{exports::platform::config::validator::Guest, platform::config::proposals},
     config::Action,
     export::{Adapter, Instance},
 };

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use platform_proto::config::v1::{
-    DeleteRequest, EditResponse, GetSchemaRequest, MergeRequest, RollbackRequest, SetRequest, SetSchemaRequest,
+    DeleteRequest, EditResponse, GetSchemaRequest, MergeRequest, ResealRequest, RollbackRequest, SetRequest,
+    SetSchemaRequest,
 };
 
-use super::read::pretty;
+use super::read::{self, pretty};
 use crate::cli::{
     Context,
     client::TIMEOUT,
@@ -68,6 +69,24 @@ pub(crate) struct Rollback {
     version: u64,
     #[command(flatten)]
     about: About,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    put: Put,
+    /// The value is a secret: it is stored encrypted, and shown to nobody who may not see it.
+    #[arg(long)]
+    secret: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reseal {
+    /// Name of the configuration; all of the namespace when not given.
+    id: Option<String>,
+    /// What to say about the change, for the history.
+    #[arg(long, short, default_value = "", value_name = "TEXT")]
+    comment: String,
 }
 
 /// What can be done with a schema.
@@ -137,11 +156,12 @@ fn read_text(file: &Path) -> Result<String, Failure> {
 }
 
 /// Puts a value.
-pub(crate) async fn set(context: &Context, arguments: Put) -> Result<Exit, Failure> {
-    let (path, value) = arguments.read()?;
-    let About { comment, if_version } = arguments.about;
+pub(crate) async fn set(context: &Context, arguments: Set) -> Result<Exit, Failure> {
+    let Set { put, secret } = arguments;
+    let (path, value) = put.read()?;
+    let About { comment, if_version } = put.about;
     let client = context.connect().await?;
-    let request = client.request(TIMEOUT, SetRequest { id: arguments.id, path, value, comment, if_version });
+    let request = client.request(TIMEOUT, SetRequest { id: put.id, path, value, comment, if_version, secret });
     told(context, &client.call(client.config().set(request)).await?)
 }
 
@@ -168,6 +188,25 @@ pub(crate) async fn rollback(context: &Context, arguments: Rollback) -> Result<E
     let client = context.connect().await?;
     let request = client.request(TIMEOUT, RollbackRequest { id, version, comment, if_version });
     told(context, &client.call(client.config().rollback(request)).await?)
+}
+
+/// Encrypts secrets anew.
+pub(crate) async fn reseal(context: &Context, arguments: Reseal) -> Result<Exit, Failure> {
+    let Reseal { id, comment } = arguments;
+    let client = context.connect().await?;
+    let ids = match id {
+        Some(id) => vec![id],
+        None => read::ids(&client).await?,
+    };
+    for id in ids {
+        let message = ResealRequest { id: id.clone(), comment: comment.clone(), if_version: None };
+        let edited = client.call(client.config().reseal(client.request(TIMEOUT, message))).await?;
+        context.output.event("platform.config.v1.EditResponse", &edited, || {
+            let what = if edited.changed { "encrypted anew" } else { "nothing to encrypt anew" };
+            format!("{id}  {what}")
+        })?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Shows or changes a schema.

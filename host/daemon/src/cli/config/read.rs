@@ -30,6 +30,9 @@ pub(crate) struct Get {
     /// The version wanted; the current one when not given.
     #[arg(long)]
     version: Option<u64>,
+    /// Shows secret values; takes the role `config-secrets` or `admin`.
+    #[arg(long)]
+    reveal: bool,
 }
 
 #[derive(Debug, Args)]
@@ -95,9 +98,10 @@ pub(crate) struct Watch {
 
 /// Reads a configuration.
 pub(crate) async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
-    let Get { id, path, version } = arguments;
+    let Get { id, path, version, reveal } = arguments;
     let client = context.connect().await?;
-    let reading = client.call(client.config().get(client.request(TIMEOUT, GetRequest { id, path, version }))).await?;
+    let request = client.request(TIMEOUT, GetRequest { id, path, version, reveal });
+    let reading = client.call(client.config().get(request)).await?;
     context.output.answer("platform.config.v1.Reading", &reading, || pretty(&reading.value))?;
     Ok(Exit::Done)
 }
@@ -117,6 +121,17 @@ pub(crate) async fn list(context: &Context, arguments: List) -> Result<Exit, Fai
     context.output.answer("platform.config.v1.ListResponse", &answer, human)?;
     remark(context, "no configurations", answer.configurations.is_empty(), &answer.next_page_token);
     Ok(Exit::Done)
+}
+
+/// Names of all configurations.
+pub(super) async fn ids(client: &Client) -> Result<Vec<String>, Failure> {
+    let (found, _) = pages::read(None, async |limit, page_token| {
+        let message = ListRequest { limit, page_token, ..ListRequest::default() };
+        let page = client.call(client.config().list(client.request(TIMEOUT, message))).await?;
+        Ok((page.configurations, page.next_page_token))
+    })
+    .await?;
+    Ok(found.into_iter().map(|version| version.id).collect())
 }
 
 /// Tells what was changed.
