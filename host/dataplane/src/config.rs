@@ -160,7 +160,7 @@ impl Config {
     ) -> Result<(Vec<Version>, bool)> {
         check_id(id)?;
         let limit = limit.clamp(1, VERSIONS_MAX);
-        let found = self.ask(self.provider.call::<config::History, _>(call, (id, from, to, limit, reverse)).await)?;
+        let found = ask(self.provider.call::<config::History, _>(call, (id, from, to, limit, reverse)).await)?;
         if found.is_empty() {
             self.version(call, id, None).await?;
         }
@@ -176,7 +176,7 @@ impl Config {
         let Audit { from_ms, to_ms, after, limit, reverse } = *audit;
         let limit = limit.clamp(1, VERSIONS_MAX);
         let found =
-            self.ask(self.provider.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
+            ask(self.provider.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
         let more = found.len() >= limit as usize;
         Ok((found, more))
     }
@@ -193,7 +193,7 @@ impl Config {
         let mut found = Vec::new();
         for _ in 0..SEARCH_PAGES_MAX {
             let asked = (search.prefix, after.as_deref(), limit);
-            let page = self.ask(self.provider.call::<config::Search, _>(call, asked).await)?;
+            let page = ask(self.provider.call::<config::Search, _>(call, asked).await)?;
             let more = page.len() >= limit as usize;
             for version in page {
                 if found.len() >= limit as usize {
@@ -229,7 +229,7 @@ impl Config {
     /// # Errors
     /// See [`CallError`].
     pub async fn revision(&self, call: &Call) -> Result<u64> {
-        self.ask(self.provider.revision(call).await)
+        ask(self.provider.revision(call).await)
     }
 
     /// Changes after a revision, for as long as the stream is read: of the configuration `selector`, or of all that start
@@ -247,13 +247,13 @@ impl Config {
         }
         let path = path.map(pointer).transpose()?;
         path.as_ref().map_or(Ok(()), secrets::check_path)?;
-        let changes = self.ask(self.provider.watch(call, selector, after))?;
+        let changes = ask(self.provider.watch(call, selector, after))?;
         Ok(watch::follow(self.clone(), Arc::clone(&call.namespace), path, changes))
     }
 
     /// A version and what it holds.
     async fn version(&self, call: &Call, id: &str, number: Option<u64>) -> Result<(Version, Content)> {
-        let found = self.ask(self.provider.call::<config::Get, _>(call, (id, number)).await)?;
+        let found = ask(self.provider.call::<config::Get, _>(call, (id, number)).await)?;
         found.ok_or_else(|| {
             let what = match number {
                 None => format!("there is no configuration `{id}`"),
@@ -261,12 +261,6 @@ impl Config {
             };
             CallError::Capability(ConfigError::NotFound(what))
         })
-    }
-
-    /// The answer of a store in the words of this capability.
-    #[expect(clippy::unused_self, reason = "it reads as what is done to every answer")]
-    fn ask<T>(&self, answer: Result<T, CallError<Error>>) -> Result<T> {
-        answer.map_err(|error| error.map(ConfigError::from))
     }
 }
 
@@ -340,6 +334,11 @@ impl Revised for Version {
 
 fn refused(why: impl Into<String>) -> CallError<ConfigError> {
     CallError::Capability(ConfigError::Invalid(why.into()))
+}
+
+/// The answer of a store in the words of this capability.
+fn ask<T>(answer: Result<T, CallError<Error>>) -> Result<T> {
+    answer.map_err(|error| error.map(ConfigError::from))
 }
 
 fn check_id(id: &str) -> Result<()> {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::{DEPTH_MAX, SECRET};
+use crate::{DEPTH_MAX, SECRET, secret};
 
 /// Longest pointer, in bytes.
 const BYTES_MAX: usize = 1024;
@@ -100,6 +100,9 @@ impl Pointer {
         for (level, token) in self.0.iter().enumerate() {
             let obstacle = |what: String| Obstacle { at: self.ancestor(level), what };
             let last = level + 1 == self.0.len();
+            if secret(here).is_some() {
+                return Err(obstacle("is a secret value, which holds nothing".to_owned()));
+            }
             here = match here {
                 Value::Object(members) => members.entry(token.as_str()).or_insert_with(|| Value::Object(Map::new())),
                 Value::Array(items) => {
@@ -234,6 +237,9 @@ mod tests {
         assert_eq!(document, json!({"a": {"b": {"c": 1}}, "list": [0, 2, 3, {"deep": true}], "text": "x"}));
         let error = at("/text/a").set(&mut document, json!(1)).unwrap_err();
         assert_eq!(error.to_string(), "`/text` is text, which holds nothing");
+        let mut sealed = json!({"password": {"$secret": "x"}});
+        assert!(at("/password/a").set(&mut sealed, json!(1)).is_err());
+        at("/password").set(&mut sealed, json!(1)).unwrap();
         assert!(at("/list/9").set(&mut document, json!(1)).is_err());
         at("").set(&mut document, json!(7)).unwrap();
         assert_eq!(document, json!(7));

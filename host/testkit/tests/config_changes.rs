@@ -91,8 +91,10 @@ async fn a_schema_that_is_none_is_refused() {
 async fn a_schema_is_versioned_with_its_document() {
     let fixture = fixture().await;
     let schema = json!({"properties": {"a": {"type": "integer"}}});
-    edit(&fixture, Action::Schema, "", &schema).await.unwrap();
+    let nothing = edit(&fixture, Action::Schema, "", &schema).await;
+    assert!(matches!(nothing, Err(ConfigError::NotFound(_))), "{nothing:?}");
     edit(&fixture, Action::Set, "/a", &json!(1)).await.unwrap();
+    edit(&fixture, Action::Schema, "", &schema).await.unwrap();
     edit(&fixture, Action::Schema, "", &json!(null)).await.unwrap();
     edit(&fixture, Action::Set, "/a", &json!("text")).await.unwrap();
     edit(&fixture, Action::Delete, "", &json!(null)).await.unwrap();

@@ -129,6 +129,7 @@ async fn nobody_can_write_what_only_the_host_may() {
         ("/copy", json!({"$secret": "one:0000000000000000"})),
         ("/copy", json!({"$secret": "x", "more": 1})),
         ("/copy", json!({"$secret": null})),
+        ("/password/more", json!("x")),
         ("/password/$secret", json!("x")),
         ("/password/$secret/data", json!("x")),
     ] {

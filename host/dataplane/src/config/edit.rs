@@ -13,7 +13,7 @@ use platform_document::{
 use serde_json::{Map, Value};
 
 use super::{
-    Config, ConfigError, Result, check_id, pointer, read_document, refused, schema,
+    Config, ConfigError, Result, ask, check_id, pointer, read_document, refused, schema,
     secrets::{self, Secrets},
     validators::Proposal,
 };
@@ -95,7 +95,7 @@ impl Config {
         let secrets = Secrets::of(&keys, call, edit.id);
         let checked = Checked::new(edit, &secrets)?;
         for _ in 0..TRIES {
-            let current = self.ask(self.provider.call::<config::Get, _>(call, (edit.id, None)).await)?;
+            let current = ask(self.provider.call::<config::Get, _>(call, (edit.id, None)).await)?;
             let number = current.as_ref().map_or(0, |(version, _)| version.number);
             if edit.if_version.is_some_and(|wanted| wanted != number) {
                 return Err(CallError::Capability(ConfigError::Conflict(number)));
@@ -115,7 +115,7 @@ impl Config {
             self.judge(call, edit.id, &change, proposal).await?;
             let commit =
                 self.provider.write::<config::Commit, _>(call, (edit.id, number, &change, &step.content)).await;
-            match self.ask(commit) {
+            match ask(commit) {
                 Ok(version) => return Ok(Edited { version: Some(version), changed: true }),
                 Err(CallError::Capability(ConfigError::Conflict(_))) if edit.if_version.is_none() => {}
                 Err(error) => return Err(error),
@@ -163,6 +163,10 @@ impl Config {
                 let (_, content) = self.version(call, edit.id, Some(edit.restores)).await?;
                 schema.clone_from(&content.schema);
                 read_document(&content)?
+            }
+            (Action::Schema, _) if before.is_none() => {
+                let why = format!("there is no configuration `{}` that a schema could be attached to", edit.id);
+                return Err(CallError::Capability(ConfigError::NotFound(why)));
             }
             (Action::Schema, value) => {
                 schema = value.as_ref().map(canonical);

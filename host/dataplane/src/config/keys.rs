@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, env, fmt, fs, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chacha20poly1305::{
-    AeadCore, KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, OsRng, Payload},
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
 };
 use platform_capability::Name;
 use serde::{Deserialize, Serialize};
@@ -139,18 +139,18 @@ impl Keys {
     /// Encrypts a value that `place` belongs to.
     pub(super) fn seal(&self, place: &str, value: &[u8]) -> Result<Sealed, KeyError> {
         let id = self.writes.as_ref().ok_or(KeyError::NoKey)?;
-        let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
+        let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload { msg: value, aad: place.as_bytes() };
-        let sealed = self.key(id)?.encrypt(&nonce, payload).map_err(|_failed| KeyError::Failed)?;
-        Ok(Sealed { key: id.clone(), data: [nonce.as_slice(), &sealed].concat() })
+        let sealed = self.key(id)?.encrypt(&XNonce::from(nonce), payload).map_err(|_failed| KeyError::Failed)?;
+        Ok(Sealed { key: id.clone(), data: [&nonce[..], &sealed].concat() })
     }
 
     /// Decrypts a value that `place` belongs to.
     pub(super) fn open(&self, place: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let refused = || KeyError::Refused(sealed.key.clone());
-        let (nonce, data) = sealed.data.split_at_checked(NONCE_BYTES).ok_or_else(refused)?;
+        let (nonce, data) = sealed.data.split_first_chunk::<NONCE_BYTES>().ok_or_else(refused)?;
         let payload = Payload { msg: data, aad: place.as_bytes() };
-        let opened = self.key(&sealed.key)?.decrypt(XNonce::from_slice(nonce), payload);
+        let opened = self.key(&sealed.key)?.decrypt(&XNonce::from(*nonce), payload);
         opened.map(Zeroizing::new).map_err(|_refused| refused())
     }
 

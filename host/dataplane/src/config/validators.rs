@@ -10,7 +10,7 @@ use platform_document::Pointer;
 use platform_runtime::Fault;
 use serde_json::Value;
 
-use super::{Config, ConfigError, Result};
+use super::{Config, ConfigError, Result, ask};
 use crate::{
     binding::{Binding, Entry, FailureMode},
     error::CallError,
@@ -69,7 +69,7 @@ impl Config {
     /// # Errors
     /// One refuses, or fails where the slot's failure mode knows no other way.
     pub(super) async fn judge(&self, call: &Call, id: &str, change: &Change, proposal: Proposal) -> Result<()> {
-        let plane = self.ask(self.provider.plane())?;
+        let plane = ask(self.provider.plane())?;
         let slot = plane.find(SlotKind::ConfigValidator, &call.namespace);
         let current = slot.binding();
         let Some(binding) = current.as_deref() else { return Ok(()) };

@@ -86,8 +86,12 @@ impl Follower {
             return Ok(None);
         }
         let value = self.value(&version.id, version.number).await?;
-        if told == Told::Unknown && version.number > 1 {
-            match self.value(&version.id, version.number - 1).await {
+        if told == Told::Unknown {
+            let before = match version.number.checked_sub(1) {
+                None | Some(0) => Ok(None),
+                Some(before) => self.value(&version.id, before).await,
+            };
+            match before {
                 Ok(before) if before == value => return Ok(None),
                 // Nobody knows any more what was before.
                 Ok(_) | Err(CallError::Capability(ConfigError::Compacted(_))) => {}
