@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -21,6 +21,10 @@ wasmtime::component::bindgen!({
             import platform:router/types@0.1.0;
             import platform:router/load@0.1.0;
             import platform:router/policy@0.1.0;
+            import platform:config/types@0.1.0;
+            import platform:config/store@0.1.0;
+            import platform:config/proposals@0.1.0;
+            import platform:config/validator@0.1.0;
         }
     ",
     world: "platform:host/host",
@@ -51,6 +55,7 @@ wasmtime::component::bindgen!({
     },
     with: {
         "platform:auth/types.request": crate::auth::Request,
+        "platform:config/proposals.proposal": crate::config::Proposal,
     },
     additional_derives: [PartialEq],
     include_component_type: true,

@@ -61,6 +61,12 @@ impl CallContext {
         Self { caller: None, namespace, deadline: clock::now() + timeout, time_ns: clock::unix_ns(), traceparent: None }
     }
 
+    /// Subject of the caller; empty when there is none.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.caller.as_ref().map_or("", |caller| caller.subject.as_str())
+    }
+
     /// Time left, zero when the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Duration {

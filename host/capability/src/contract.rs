@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, discovery, guest::Guest, kv, router};
+use crate::{auth, bindings, config, discovery, guest::Guest, kv, router};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -25,16 +25,29 @@ pub enum SlotKind {
     /// Decision on which node takes a request.
     #[serde(rename = "router.policy")]
     RouterPolicy,
+    /// Provider of the config capability.
+    #[serde(rename = "config.store")]
+    ConfigStore,
+    /// Chain of decisions on which changes of configurations may be made.
+    #[serde(rename = "config.validator")]
+    ConfigValidator,
 }
 
 /// The text names no kind of slot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no kind of slot; there are `kv.store`, `discovery.registry`, `auth.policy` and `router.policy`")]
+#[error("`{0}` is no kind of slot; there are {names}", names = SlotKind::names())]
 pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::KvStore, Self::DiscoveryRegistry, Self::AuthPolicy, Self::RouterPolicy];
+    pub const ALL: [Self; 6] = [
+        Self::KvStore,
+        Self::DiscoveryRegistry,
+        Self::AuthPolicy,
+        Self::RouterPolicy,
+        Self::ConfigStore,
+        Self::ConfigValidator,
+    ];
 
     /// The kind's name.
     #[must_use]
@@ -44,6 +57,8 @@ impl SlotKind {
             Self::DiscoveryRegistry => "discovery.registry",
             Self::AuthPolicy => "auth.policy",
             Self::RouterPolicy => "router.policy",
+            Self::ConfigStore => "config.store",
+            Self::ConfigValidator => "config.validator",
         }
     }
 
@@ -55,6 +70,8 @@ impl SlotKind {
             Self::DiscoveryRegistry => discovery::INTERFACE,
             Self::AuthPolicy => auth::INTERFACE,
             Self::RouterPolicy => router::INTERFACE,
+            Self::ConfigStore => config::INTERFACE,
+            Self::ConfigValidator => config::validator::INTERFACE,
         }
     }
 
@@ -66,34 +83,47 @@ impl SlotKind {
             Self::DiscoveryRegistry => discovery::FUNCTIONS,
             Self::AuthPolicy => auth::FUNCTIONS,
             Self::RouterPolicy => router::FUNCTIONS,
+            Self::ConfigStore => config::FUNCTIONS,
+            Self::ConfigValidator => config::validator::FUNCTIONS,
         }
     }
 
     /// Whether it holds an ordered chain; else one component.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        self == Self::AuthPolicy
+        matches!(self, Self::AuthPolicy | Self::ConfigValidator)
     }
 
     /// Whether it holds providers; else decisions.
     #[must_use]
     pub fn is_provider(self) -> bool {
-        matches!(self, Self::KvStore | Self::DiscoveryRegistry)
+        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore)
     }
 
     /// How instances are used when neither manifest nor operator says.
     #[must_use]
     pub fn mode(self) -> Mode {
         match self {
-            Self::AuthPolicy => Mode::Fresh,
-            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy => Mode::Reused,
+            Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore => Mode::Reused,
         }
     }
 
     /// Limits when the operator sets none.
     #[must_use]
     pub fn limits(self) -> Limits {
-        if self.is_provider() { Limits::provider() } else { Limits::decision() }
+        match self {
+            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore => Limits::provider(),
+            Self::AuthPolicy | Self::RouterPolicy => Limits::decision(),
+            // Two documents of 1 MiB, which take many times that much once they are read.
+            Self::ConfigValidator => Limits { memory_kib: 64 << 10, deadline_ms: 1000, ..Limits::decision() },
+        }
+    }
+
+    /// All names, for messages.
+    fn names() -> String {
+        let names: Vec<_> = Self::ALL.iter().map(|kind| format!("`{kind}`")).collect();
+        names.join(", ")
     }
 
     /// Kind of slot whose interface is `interface`, whatever its version.

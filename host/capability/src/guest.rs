@@ -11,6 +11,7 @@ use platform_storage::{Scope, Storage};
 
 use crate::{
     auth::Facts,
+    config::Proposed,
     context::{Call, CallContext},
     discovery, kv,
     plugin::LogMeter,
@@ -47,6 +48,8 @@ pub struct Guest {
     until: Instant,
     /// Facts of the request that an auth policy decides on.
     pub facts: Option<Arc<dyn Facts>>,
+    /// Change that a config validator decides on.
+    pub proposal: Option<Arc<dyn Proposed>>,
     /// Nodes that a router policy picks from.
     pub nodes: Option<Arc<NodeTable>>,
     /// Zone of the caller that a router policy picks for.
@@ -61,7 +64,17 @@ impl Guest {
     #[must_use]
     pub fn new(parts: Arc<GuestParts>, call: Call) -> Self {
         let until = call.deadline;
-        Self { parts, call, until, facts: None, nodes: None, zone: Box::default(), tables: HashMap::new(), wasi: None }
+        Self {
+            parts,
+            call,
+            until,
+            facts: None,
+            proposal: None,
+            nodes: None,
+            zone: Box::default(),
+            tables: HashMap::new(),
+            wasi: None,
+        }
     }
 
     /// Turns to `call`, which has to be served by `until`.

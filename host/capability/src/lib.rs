@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod bindings;
+pub mod config;
 mod context;
 mod contract;
 pub mod discovery;

@@ -82,7 +82,10 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
     match kind {
         SlotKind::AuthPolicy => platform::auth::types::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?,
         SlotKind::RouterPolicy => platform::router::load::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?,
-        SlotKind::KvStore | SlotKind::DiscoveryRegistry => {}
+        SlotKind::ConfigValidator => {
+            platform::config::proposals::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
+        }
+        SlotKind::KvStore | SlotKind::DiscoveryRegistry | SlotKind::ConfigStore => {}
     }
     let mut asynchronous = false;
     if imported("platform:storage/") {
@@ -112,7 +115,8 @@ fn add_free(linker: &mut Linker<Seat<Guest>>) -> wasmtime::Result<()> {
     platform::storage::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::kv::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::discovery::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
-    platform::router::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
+    platform::router::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    platform::config::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
 }
 
 fn guest(seat: &mut Seat<Guest>) -> &mut Guest {

@@ -6,6 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 use platform_capability::{InvalidGrant, InvalidName, LinkError, SlotKind};
 use platform_dataplane::{BindError, InvalidFailureMode, InvalidSlotName, PrepareError, SlotName};
+use platform_document::SchemaError;
 use platform_runtime::Digest;
 
 use crate::{inspect::Rejection, record::InvalidReference, settings};
@@ -244,7 +245,7 @@ impl Error {
             | Self::WrongSlot { .. }
             | Self::PageToken(_)
             | Self::Declared(_) => Kind::InvalidArgument,
-            Self::Settings { error: settings::Error::Busy, .. } => Kind::Unavailable,
+            Self::Settings { error: settings::Error::Schema(SchemaError::Busy), .. } => Kind::Unavailable,
             Self::Settings { .. } => Kind::InvalidArgument,
             Self::UnknownPlugin(_) | Self::UnknownGeneration { .. } | Self::NotBound(_) => Kind::NotFound,
             Self::VersionTaken { .. } => Kind::AlreadyExists,

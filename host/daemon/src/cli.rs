@@ -101,7 +101,7 @@ enum ClientCommand {
     /// Asks the policies whether something is allowed.
     #[command(subcommand)]
     Auth(auth::Command),
-    /// Shows and checks the configuration of the daemon.
+    /// Reads and changes configurations of services; shows and checks the settings of the daemon.
     #[command(subcommand)]
     Config(config::Command),
     /// Prints a script that completes commands in a shell.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use platform_control::file::{DeclaredBinding, DeclaredPlugin};
-use platform_dataplane::PlaneConfig;
+use platform_dataplane::{PlaneConfig, SecretsConfig};
 use platform_runtime::EngineConfig;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) storage: Storage,
     /// How slots change.
     pub(crate) bindings: PlaneConfig,
+    /// Configurations of services.
+    pub(crate) config: Configurations,
     /// What all components share.
     pub(crate) engine: EngineConfig,
     /// How the daemon ends.
@@ -129,6 +131,14 @@ impl Storage {
     }
 }
 
+/// Configurations of services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Configurations {
+    /// The keys of secret values.
+    pub(crate) secrets: SecretsConfig,
+}
+
 /// How the daemon ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -169,7 +179,8 @@ impl Settings {
         let identity = &mut self.server.identity;
         let tokens = identity.tokens.iter_mut().filter_map(|token| token.token_file.as_mut());
         let keys = identity.jwt.iter_mut().flat_map(|issuer| &mut issuer.keys).filter_map(|key| key.pem_file.as_mut());
-        for path in tokens.chain(keys).chain(self.plugins_dir.as_mut()) {
+        let secrets = self.config.secrets.keys.iter_mut().filter_map(|key| key.file.as_mut());
+        for path in tokens.chain(keys).chain(secrets).chain(self.plugins_dir.as_mut()) {
             *path = folder.join(&*path);
         }
     }
@@ -201,6 +212,8 @@ mod tests {
             "log",
             "storage",
             "bindings",
+            "config",
+            "config.secrets",
             "engine",
             "shutdown",
         ] {
@@ -210,7 +223,7 @@ mod tests {
                 "{section}: {error}"
             );
         }
-        for table in ["plugin", "binding", "server.identity.tokens", "server.identity.jwt"] {
+        for table in ["plugin", "binding", "server.identity.tokens", "server.identity.jwt", "config.secrets.keys"] {
             let error = parse(&format!("[[{table}]]\nnonsense = 1\n")).unwrap_err();
             assert!(error.contains("unknown key `nonsense`"), "{table}: {error}");
         }

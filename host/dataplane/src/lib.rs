@@ -6,10 +6,11 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
+mod config;
 mod discovery;
 mod drain;
 mod error;
@@ -28,6 +29,10 @@ mod watch;
 
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
+pub use config::{
+    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Reading, Search, SecretKey,
+    SecretsConfig, Seen,
+};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use kv::Kv;

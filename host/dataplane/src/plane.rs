@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot, slot_name::SlotName,
-    status::SlotStatus,
+    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
+    slot_name::SlotName, status::SlotStatus,
 };
 
 /// How bindings are exchanged.
@@ -78,6 +78,7 @@ pub struct Plane {
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
     discovery: Discovery,
+    config: Config,
     auth: Auth,
     router: Router,
 }
@@ -123,6 +124,7 @@ impl Plane {
             }),
             kv: Kv::new(Weak::clone(this)),
             discovery: Discovery::new(Weak::clone(this)),
+            config: Config::new(Weak::clone(this)),
             auth: Auth::new(Weak::clone(this)),
             router: Router::new(Weak::clone(this)),
             parts,
@@ -139,6 +141,12 @@ impl Plane {
     #[must_use]
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
+    }
+
+    /// The config capability.
+    #[must_use]
+    pub fn configurations(&self) -> &Config {
+        &self.config
     }
 
     /// The auth capability.

@@ -35,7 +35,11 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     /// Waits for changes of what a selector names, after a revision, at most so many, for so many milliseconds.
     type Changes: for<'a> Function<Params<'a> = (&'a str, u64, u32, u32), Results = (Result<Vec<Self::Change>, Self::Error>,)>;
 
-    /// Whether `selector` asks for the change; an empty one asks for all.
+    /// The selector that asks for all changes.
+    fn everything() -> &'static str {
+        ""
+    }
+    /// Whether `selector` asks for the change.
     fn selects(selector: &str, change: &Self::Change) -> bool;
     /// The error for an argument that is not allowed.
     fn invalid(why: String) -> Self::Error;
@@ -77,7 +81,7 @@ impl<C: Capability> Provider<C> {
         Arc::new(Self { plane, hubs: Hubs::default() })
     }
 
-    fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
+    pub(crate) fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
         let stopping = || CallError::Capability(C::unavailable("the platform is shutting down".to_owned()));
         self.plane.upgrade().ok_or_else(stopping)
     }

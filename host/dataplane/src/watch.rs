@@ -151,7 +151,7 @@ impl<C: Capability> Hub<C> {
             return Ok(());
         }
         let begun = clock::now();
-        match source.changes("", head, WAIT).await {
+        match source.changes(C::everything(), head, WAIT).await {
             Ok(changes) if changes.is_empty() => {
                 if clock::now().saturating_duration_since(begun) < WAIT / 2 {
                     let _ = tokio::time::timeout(POLL, self.kick.notified()).await;

@@ -4,6 +4,7 @@
 //! a service finds its caller's [`Admitted`] with the request, put there by the front door, or does not run.
 
 mod auth;
+mod config;
 mod discovery;
 mod error;
 mod kv;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 pub(crate) use auth::AuthService;
+pub(crate) use config::ConfigService;
 pub(crate) use discovery::DiscoveryService;
 pub(crate) use kv::KvService;
 pub(crate) use plugins::PluginsService;

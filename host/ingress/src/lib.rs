@@ -29,7 +29,8 @@ use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
-    auth::v1::auth_server::AuthServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
+    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer,
+    discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
     plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer,
 };
@@ -42,7 +43,9 @@ use tonic_health::pb::health_server::HealthServer;
 use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
 use front::Front;
-use grpc::{AuthService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared};
+use grpc::{
+    AuthService, ConfigService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared,
+};
 use health::Health;
 use identity::Authenticator;
 use methods::{EXT_AUTHZ, Methods};
@@ -155,6 +158,7 @@ impl Config {
         builder
             .add_service(KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit))
             .add_service(DiscoveryServer::new(DiscoveryService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(ConfigServer::new(ConfigService(shared.clone())).max_decoding_message_size(limit))
             .add_service(RouterServer::new(RouterService(shared.clone())).max_decoding_message_size(limit))
             .add_service(AuthServer::new(AuthService { shared, authenticator }).max_decoding_message_size(limit))
             .add_service(ServerServer::new(server).max_decoding_message_size(limit))

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     admission::Demand,
-    transcode::{Binding, Operation, RequestBody, Table},
+    transcode::{Binding, Operation, RequestBody, TIMESTAMP, Table},
 };
 use comments::Comments;
 use schema::Schemas;
@@ -111,11 +111,18 @@ fn parameters(operation: &Operation, schemas: &mut Schemas<'_>) -> Vec<Value> {
     for field in operation.rpc.input.fields() {
         let in_path = operation.variables.iter().any(|path| path.first() == Some(&field));
         let in_body = matches!(&binding.request, RequestBody::Field(body) if *body == field);
-        if !in_path && !in_body && (field.is_map() || !matches!(field.kind(), Kind::Message(_) | Kind::Bytes)) {
+        if !in_path && !in_body && (field.is_map() || has_query_form(&field.kind())) {
             parameters.push(query_parameter(&field, schemas));
         }
     }
     parameters
+}
+
+fn has_query_form(kind: &Kind) -> bool {
+    match kind {
+        Kind::Message(message) => message.full_name() == TIMESTAMP,
+        kind => *kind != Kind::Bytes,
+    }
 }
 
 fn query_parameter(field: &FieldDescriptor, schemas: &mut Schemas<'_>) -> Value {

@@ -23,6 +23,7 @@ use crate::{
     fault::{self, Fault},
     methods::Methods,
 };
+pub(crate) use request::TIMESTAMP;
 pub(crate) use table::{Binding, Operation, RequestBody, Table, TableError};
 
 /// The method whose body is a component.

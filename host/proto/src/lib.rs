@@ -5,6 +5,7 @@
 //! reflection and the OpenAPI document all come from this one definition.
 
 pub mod code;
+pub mod json;
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every definition, with comments and HTTP annotations: what
 /// reflection, transcoding and the OpenAPI document are made from.
@@ -47,6 +48,10 @@ capability!(
     discovery, "platform.discovery.v1"
 );
 capability!(
+    /// Documents with versions.
+    config, "platform.config.v1"
+);
+capability!(
     /// May this caller do this?
     auth, "platform.auth.v1"
 );
@@ -72,7 +77,7 @@ mod tests {
         let pool = DescriptorPool::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let http = pool.get_extension_by_name("google.api.http").unwrap();
         let ours: Vec<_> = pool.services().filter(|service| service.package_name().starts_with("platform.")).collect();
-        assert_eq!(ours.len(), 6);
+        assert_eq!(ours.len(), 7);
         for method in ours.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
             assert!(method.options().has_extension(&http), "`{}` has no HTTP mapping", method.full_name());
         }

@@ -93,6 +93,35 @@ pub mod discovery {
     });
 }
 
+/// Slot `config.store`.
+pub mod config_store {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/config"],
+        inline: "package platform:sdk@0.1.0; world sdk-config-store { export platform:config/store@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `config.validator`.
+pub mod config_validator {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/config"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-config-validator {
+                import platform:config/proposals@0.1.0;
+                export platform:config/validator@0.1.0;
+            }",
+        with: { "platform:config/types@0.1.0": crate::bindings::config_store::platform::config::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
 /// Tables and journals, for plugins with the grant `storage`. Writes borrow what they write: values may be megabytes.
 pub mod storage {
     wit_bindgen::generate!({

@@ -98,7 +98,8 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// export!(SLOT TRAIT + Handover for TYPE, mode = "single", grants = ["storage"], settings_schema = "{ ... }");
 /// ```
 ///
-/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store` and `discovery::Registry`. All options may be left
+/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store` and
+/// `config::Validator`. All options may be left
 /// out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
 /// plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
@@ -131,6 +132,18 @@ macro_rules! export {
     (discovery::Registry + Handover for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance discovery, Registry, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component stateful, discovery, "discovery.registry", $plugin, $($($options)*)?,);
+    };
+    (config::Store for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance config, Store, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, config_store, "config.store", $plugin, $($($options)*)?,);
+    };
+    (config::Store + Handover for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance config, Store, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component stateful, config_store, "config.store", $plugin, $($($options)*)?,);
+    };
+    (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, config_validator, "config.validator", $plugin, $($($options)*)?,);
     };
     (@instance $slot:ident, $trait:ident, $plugin:ty, $state:ty, |$made:ident| $wrap:expr, |$held:ident| $unwrap:expr) => {
         // In a native build nothing else makes the plugin, and the compiler would call it dead.

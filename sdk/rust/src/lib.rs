@@ -39,6 +39,8 @@
 //! | `router.policy` | [`router::Policy`] |
 //! | `kv.store` | [`kv::Store`] |
 //! | `discovery.registry` | [`discovery::Registry`] |
+//! | `config.store` | [`config::Store`] |
+//! | `config.validator` | [`config::Validator`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -53,6 +55,7 @@ pub mod export;
 pub mod auth;
 pub mod client;
 pub mod codec;
+pub mod config;
 pub mod context;
 pub mod discovery;
 mod handover;

@@ -62,6 +62,21 @@ impl Facts {
     }
 }
 
+/// A change of a configuration that a validator may be asked about.
+#[derive(Debug, Clone, Default)]
+pub struct Proposed {
+    /// The document as it is; null when there is none.
+    pub before: serde_json::Value,
+    /// The document as it would be; null when there would be none.
+    pub after: serde_json::Value,
+    /// JSON Pointers to the values that would differ.
+    pub touched: Vec<String>,
+    /// What the author says about it.
+    pub comment: String,
+    /// Roles of the author.
+    pub roles: Vec<String>,
+}
+
 /// Live figures of one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {

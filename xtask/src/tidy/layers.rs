@@ -6,8 +6,9 @@ use super::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates of the host, lowest first: each may use those before it.
-const HOST: [&str; 10] = [
+const HOST: [&str; 11] = [
     "platform-base",
+    "platform-document",
     "platform-storage",
     "platform-runtime",
     "platform-capability",

@@ -111,7 +111,7 @@ impl Guest {
         let mut resolve = Resolve::default();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
         let mut sources = String::new();
-        for package in ["plugin", "storage", "kv", "discovery", "auth", "router"] {
+        for package in ["plugin", "storage", "kv", "discovery", "auth", "router", "config"] {
             sources.push_str(&nested(&root.join(package), package));
         }
         if !self.from.is_empty() {

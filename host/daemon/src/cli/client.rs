@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use platform_proto::{
-    NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, discovery::v1::discovery_client::DiscoveryClient,
-    kv::v1::kv_client::KvClient, plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
+    NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
+    discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
+    plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
     server::v1::server_client::ServerClient,
 };
 use tonic::{
@@ -70,6 +71,10 @@ impl Client {
     capability!(
         /// Which services run where.
         discovery, DiscoveryClient
+    );
+    capability!(
+        /// Documents with versions.
+        config, ConfigClient
     );
     capability!(
         /// May this caller do this?

@@ -1,7 +1,10 @@
-//! `platform config`: the configuration of the daemon.
+//! `platform config`: configurations of services, and the settings of the daemon itself.
 //!
-//! Knows how settings are shown; what they mean is the daemon's. Invariant: no secret is printed, because the daemon sends
-//! none.
+//! Knows the commands and how settings are shown; the rules of paths and versions are the daemon's. Invariant: no secret of
+//! the settings is printed, because the daemon sends none.
+
+mod edit;
+mod read;
 
 use std::path::PathBuf;
 
@@ -17,9 +20,50 @@ use super::{
 };
 use crate::settings;
 
-/// What can be done with the configuration.
+/// What can be done with configurations.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Reads a configuration, whole or at a path; exits with 1 when there is nothing.
+    #[command(after_help = "Examples:\n  platform config get shop\n  platform config get shop /limits --version 3")]
+    Get(read::Get),
+    /// Puts a value at a path, or in place of the whole document; exits with 1 when a condition does not hold.
+    #[command(override_usage = "platform config set [OPTIONS] <ID> [PATH] <VALUE|-|--file FILE>")]
+    #[command(
+        after_help = "Examples:\n  platform config set shop --file shop.json\n  platform config set shop /limits/requests 10\n  \
+        platform config set shop /greeting hello --text --if-version 3\n  \
+        platform config set shop /database/password --file password.txt --text --secret"
+    )]
+    Set(edit::Set),
+    /// Merges a value into what is there (RFC 7386): a null removes.
+    #[command(override_usage = "platform config merge [OPTIONS] <ID> [PATH] <VALUE|-|--file FILE>")]
+    #[command(after_help = "Example:\n  platform config merge shop /limits '{\"requests\":20,\"burst\":null}'")]
+    Merge(edit::Put),
+    /// Removes what is at a path, or the whole configuration, which keeps its history.
+    #[command(after_help = "Examples:\n  platform config delete shop /limits/burst\n  platform config delete shop")]
+    Delete(edit::Delete),
+    /// Makes an earlier version the current one again, also of a deleted configuration.
+    #[command(after_help = "Example:\n  platform config rollback shop 3 --comment revert")]
+    Rollback(edit::Rollback),
+    /// Encrypts secret values anew with the key that is current.
+    #[command(after_help = "Example:\n  platform config reseal --comment november")]
+    Reseal(edit::Reseal),
+    /// Shows or changes the schema that a configuration has to match.
+    #[command(subcommand)]
+    Schema(edit::Schema),
+    /// Lists configurations in order.
+    #[command(after_help = "Example:\n  platform config list shop. --author alice")]
+    List(read::List),
+    /// Tells who changed what, of one configuration or of all.
+    #[command(
+        after_help = "Examples:\n  platform config history shop --from 3\n  platform config history --since 1h --reverse"
+    )]
+    History(read::History),
+    /// Tells what differs between two versions.
+    #[command(after_help = "Example:\n  platform config diff shop 3")]
+    Diff(read::Diff),
+    /// Shows changes as they happen, until interrupted; goes on where it was after a lost connection.
+    #[command(after_help = "Example:\n  platform config watch shop /limits --after 0")]
+    Watch(read::Watch),
     /// Shows every setting of the running daemon as it is in effect, secrets left out.
     #[command(after_help = "Examples:\n  platform config show\n  platform config show --output json")]
     Show,
@@ -37,6 +81,17 @@ pub(crate) struct Check {
 /// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Get(arguments) => read::get(context, arguments).await,
+        Command::Set(arguments) => edit::set(context, arguments).await,
+        Command::Merge(arguments) => edit::merge(context, arguments).await,
+        Command::Delete(arguments) => edit::delete(context, arguments).await,
+        Command::Rollback(arguments) => edit::rollback(context, arguments).await,
+        Command::Reseal(arguments) => edit::reseal(context, arguments).await,
+        Command::Schema(command) => edit::schema(context, command).await,
+        Command::List(arguments) => read::list(context, arguments).await,
+        Command::History(arguments) => read::history(context, arguments).await,
+        Command::Diff(arguments) => read::diff(context, arguments).await,
+        Command::Watch(arguments) => read::follow(context, arguments).await,
         Command::Show => show(context).await,
         Command::Check(arguments) => check(context, &arguments),
     }

@@ -12,8 +12,9 @@ use std::{
 use clap::ValueEnum;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use platform_proto::json;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions};
 use serde_json::Value;
 
 use super::failure::{Exit, Failure};
@@ -207,7 +208,10 @@ pub(crate) fn to_json(name: &str, message: &impl Message) -> Result<Value, Failu
         DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| unprintable(&error))?;
     // As over HTTP: fields have a value even when it is the default one, so that answers have one shape.
     let options = SerializeOptions::new().skip_default_fields(false);
-    message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| unprintable(&error))
+    let form = message.serialize_with_options(serde_json::value::Serializer, &options);
+    let mut form = form.map_err(|error| unprintable(&error))?;
+    json::embed(&mut form, &message.descriptor());
+    Ok(form)
 }
 
 /// Writes a line to standard error, where nothing can be done if that fails.

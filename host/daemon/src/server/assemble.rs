@@ -29,6 +29,7 @@ pub(crate) struct Daemon {
     data_dir: DataDir,
     storage: Arc<dyn Storage>,
     control: Arc<Control>,
+    plane: Arc<Plane>,
     /// What serves: the listener and its connections.
     front: TaskGroup,
     /// What the front stands on: slots and their control.
@@ -62,6 +63,7 @@ impl Daemon {
             data_dir,
             storage,
             control,
+            plane: Arc::clone(&plane),
             front: TaskGroup::new(),
             back,
             stop: CancellationToken::new(),
@@ -76,8 +78,14 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Applies what the configuration file says of components and slots.
+    /// Reads the keys of secret values anew.
+    fn use_keys(&self, settings: &Settings) {
+        self.plane.configurations().use_keys(settings.config.secrets.build());
+    }
+
+    /// Applies what the configuration file says of secret values, components and slots.
     pub(crate) async fn apply(&self, settings: &Settings) {
+        self.use_keys(settings);
         let declaration = Declaration {
             plugins: settings.plugin.clone(),
             bindings: settings.binding.clone(),

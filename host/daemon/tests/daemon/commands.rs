@@ -68,13 +68,13 @@ fn values() {
 }
 
 /// A watch whose lines the test reads.
-struct Watch {
+pub(crate) struct Watch {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Watch {
-    fn start(data: &std::path::Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &std::path::Path, arguments: &[&str]) -> Self {
         let mut command = platform();
         command.arg("--data-dir").arg(data).args(["--output", "json"]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// The next change, marks of progress left out.
-    fn change(&mut self) -> serde_json::Value {
+    pub(crate) fn change(&mut self) -> serde_json::Value {
         loop {
             let event = self.next();
             if event.get("progress").is_none_or(serde_json::Value::is_null) {

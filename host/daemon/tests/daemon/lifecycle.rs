@@ -11,6 +11,7 @@ fn the_first_start_binds_the_defaults() {
     for (slot, plugin) in [
         ("kv.store", "kv-storage"),
         ("discovery.registry", "discovery-storage"),
+        ("config.store", "config-storage"),
         ("auth.policy", "auth-scopes"),
         ("router.policy", "router-round-robin"),
     ] {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod commands;
+mod configurations;
 mod lifecycle;
 mod refusals;
 mod reload;

@@ -4,7 +4,7 @@
 //! plugins and the host only, never of what a caller sent.
 
 use platform_capability::{discovery, kv};
-use platform_dataplane::{CallError, RouteError};
+use platform_dataplane::{CallError, ConfigError, RouteError};
 use platform_runtime as runtime;
 use tonic::{Code, Status};
 
@@ -86,6 +86,39 @@ impl CapabilityError for discovery::Error {
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
             Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
             Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
+impl CapabilityError for ConfigError {
+    fn fault(self) -> Fault {
+        let message = self.to_string();
+        match self {
+            Self::NotFound(_) => Fault::new(Code::NotFound, "CONFIG_NOT_FOUND", message),
+            Self::Conflict(version) => {
+                Fault::new(Code::Aborted, "CONFLICT", message).with("version", version.to_string())
+            }
+            Self::Contended(_) => Fault::new(Code::Unavailable, "CONTENDED", message),
+            Self::Compacted(oldest) => {
+                Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())
+            }
+            Self::TooLarge(_) => Fault::invalid("TOO_LARGE", message),
+            Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
+            Self::Mismatch(_) => Fault::new(Code::FailedPrecondition, "SCHEMA_MISMATCH", message),
+            Self::Key(_) => Fault::new(Code::FailedPrecondition, "SECRET_KEY_UNAVAILABLE", message),
+            Self::Refused { by, at, .. } => {
+                let fault =
+                    Fault::new(Code::FailedPrecondition, "CHANGE_REFUSED", message).with("validator", by.as_ref());
+                match at {
+                    Some(at) => fault.with("at", at),
+                    None => fault,
+                }
+            }
+            Self::Unjudged { by, .. } => {
+                Fault::new(Code::Unavailable, "VALIDATOR_FAILED", message).with("validator", by.as_ref())
+            }
+            Self::Unavailable(_) => Fault::new(Code::Unavailable, "UNAVAILABLE", message),
+            Self::Other(_) => Fault::new(Code::Internal, "PROVIDER_FAILED", message),
         }
     }
 }

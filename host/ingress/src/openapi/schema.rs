@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use platform_proto::json;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
@@ -44,6 +45,9 @@ impl<'a> Schemas<'a> {
         {
             let values = self.kind(&entry.map_entry_value_field().kind());
             return json!({"type": "object", "additionalProperties": values});
+        }
+        if json::is_json(field) {
+            return json!({});
         }
         let one = self.kind(&field.kind());
         if field.is_list() { json!({"type": "array", "items": one}) } else { one }

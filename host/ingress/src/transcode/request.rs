@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use percent_encoding::percent_decode_str;
+use platform_proto::json;
 use prost_reflect::{
     Cardinality, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage,
     Value,
@@ -16,6 +17,8 @@ use crate::fault::Fault;
 
 /// Deepest nesting of a JSON body. Each level of `google.protobuf.Struct` costs three of protobuf's hundred.
 const JSON_DEPTH_MAX: usize = 32;
+/// The one structured value that has a form in a query.
+pub(crate) const TIMESTAMP: &str = "google.protobuf.Timestamp";
 /// Most query parameters.
 const QUERY_PARAMETERS_MAX: usize = 256;
 
@@ -100,6 +103,12 @@ fn unsupported(message: &'static str) -> Fault {
 fn set_body_field(
     message: &mut DynamicMessage, field: &FieldDescriptor, headers: &HeaderMap, body: &Bytes,
 ) -> Result<(), Fault> {
+    if json::is_json(field) {
+        let text =
+            std::str::from_utf8(body).map_err(|_no_text| Fault::invalid("INVALID_JSON", "the body is no UTF-8"))?;
+        message.set_field(field, Value::String(text.to_owned()));
+        return Ok(());
+    }
     let json = media_type(headers) == MediaType::Json;
     if field.kind() == Kind::Bytes && !json {
         message.set_field(field, Value::Bytes(body.clone()));
@@ -267,7 +276,8 @@ fn scalar(field: &FieldDescriptor, text: &str, name: &str) -> Result<Value, Faul
         Kind::Float => text.parse().ok().map(Value::F32),
         Kind::Double => text.parse().ok().map(Value::F64),
         Kind::Enum(kind) => kind.get_value_by_name(text).map(|value| Value::EnumNumber(value.number())),
-        // Binary and structured values have no form in a query: they belong in a body.
+        Kind::Message(kind) if kind.full_name() == TIMESTAMP => text.parse().ok().map(|time| timestamp(&kind, time)),
+        // Binary and other structured values have no form in a query: they belong in a body.
         Kind::Bytes | Kind::Message(_) => None,
     };
     let kind = match field.kind() {
@@ -278,6 +288,13 @@ fn scalar(field: &FieldDescriptor, text: &str, name: &str) -> Result<Value, Faul
     parsed.ok_or_else(|| {
         Fault::invalid("INVALID_PARAMETER", format!("{many}`{name}` has to be of type {kind}, not `{text}`"))
     })
+}
+
+fn timestamp(kind: &MessageDescriptor, time: prost_types::Timestamp) -> Value {
+    let mut message = DynamicMessage::new(kind.clone());
+    message.set_field_by_name("seconds", Value::I64(time.seconds));
+    message.set_field_by_name("nanos", Value::I32(time.nanos));
+    Value::Message(message)
 }
 
 #[cfg(test)]
@@ -376,6 +393,18 @@ mod tests {
         }
         let error = request(&Method::GET, "/v1/kv/a", "application/json", b"{}").unwrap_err();
         assert!(error.starts_with("UNEXPECTED_BODY"), "{error}");
+    }
+
+    #[test]
+    fn json_bodies_of_json_fields_stay_as_they_are() {
+        let body = r#"{"a": [1, 18446744073709551615]}"#;
+        let set = |uri: &str| request(&Method::PUT, uri, "application/json", body.as_bytes()).unwrap();
+        let set: serde_json::Value = serde_json::from_str(&set("/v1/config/app?path=/x&ifVersion=3")).unwrap();
+        assert_eq!((&set["value"], &set["path"], &set["ifVersion"]), (&body.into(), &"/x".into(), &"3".into()));
+        let audit = request(&Method::GET, "/v1/config:audit?from=2026-01-02T03:04:05Z", "", b"").unwrap();
+        assert_eq!(audit, r#"{"from":"2026-01-02T03:04:05Z"}"#);
+        let error = request(&Method::GET, "/v1/config:audit?from=yesterday", "", b"").unwrap_err();
+        assert!(error.starts_with("INVALID_PARAMETER"), "{error}");
     }
 
     #[test]

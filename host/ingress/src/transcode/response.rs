@@ -8,6 +8,7 @@ use futures::stream;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use platform_proto::json;
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, SerializeOptions};
 use tonic::{Status, body::Body};
 
@@ -35,7 +36,7 @@ pub(crate) async fn unary(rpc: &Rpc, binding: &Binding, response: Response<Body>
             "application/octet-stream"
         }
         _ => {
-            *response.body_mut() = fault::body(to_json(&message)?);
+            *response.body_mut() = fault::body(to_json(&message, rpc.answers_json)?);
             "application/json"
         }
     };
@@ -49,14 +50,14 @@ pub(crate) fn streaming(rpc: &Rpc, headers: &HeaderMap, response: Response<Body>
     let events =
         headers.get_all(header::ACCEPT).iter().any(|accept| accept.as_bytes().starts_with(b"text/event-stream"));
     let format = if events { Format::Events } else { Format::Lines };
-    let output = rpc.output.clone();
+    let (output, answers_json) = (rpc.output.clone(), rpc.answers_json);
     let messages = Some(Messages::new(response)?);
     let lines = stream::unfold(messages, move |messages| {
         let output = output.clone();
         async move {
             let mut messages = messages?;
             let line = match messages.next().await {
-                Ok(Some(message)) => decode_as(&output, message).and_then(|message| to_json(&message)),
+                Ok(Some(message)) => decode_as(&output, message).and_then(|message| to_json(&message, answers_json)),
                 Ok(None) => return None,
                 Err(fault) => Err(fault),
             };
@@ -162,12 +163,17 @@ fn decode_as(output: &MessageDescriptor, message: Bytes) -> Result<DynamicMessag
 }
 
 /// JSON with every field that has a value or no way to be absent, so that answers have one shape.
-fn to_json(message: &DynamicMessage) -> Result<Vec<u8>, Fault> {
-    let mut serializer = serde_json::Serializer::new(Vec::with_capacity(128));
+fn to_json(message: &DynamicMessage, answers_json: bool) -> Result<Vec<u8>, Fault> {
     let options = SerializeOptions::new().skip_default_fields(false);
-    message
-        .serialize_with_options(&mut serializer, &options)
-        .map_err(|error| Fault::from(Status::internal(format!("the answer has no JSON form: {error}"))))?;
+    let no_form = |error| Fault::from(Status::internal(format!("the answer has no JSON form: {error}")));
+    if answers_json {
+        let form = message.serialize_with_options(serde_json::value::Serializer, &options);
+        let mut form = form.map_err(no_form)?;
+        json::embed(&mut form, &message.descriptor());
+        return serde_json::to_vec(&form).map_err(no_form);
+    }
+    let mut serializer = serde_json::Serializer::new(Vec::with_capacity(128));
+    message.serialize_with_options(&mut serializer, &options).map_err(no_form)?;
     Ok(serializer.into_inner())
 }
 
@@ -203,7 +209,13 @@ mod tests {
     fn rpc() -> Rpc {
         let pool = DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).unwrap();
         let method = pool.get_service_by_name("platform.kv.v1.Kv").unwrap().methods().next().unwrap();
-        Rpc { path: String::new(), input: method.input(), output: method.output(), descriptor: method }
+        Rpc {
+            path: String::new(),
+            input: method.input(),
+            output: method.output(),
+            answers_json: false,
+            descriptor: method,
+        }
     }
 
     fn entry(key: &str) -> Bytes {

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use http::Method;
+use platform_proto::json;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     Value,
@@ -51,6 +52,8 @@ pub(crate) struct Rpc {
     pub(crate) path: String,
     pub(crate) input: MessageDescriptor,
     pub(crate) output: MessageDescriptor,
+    /// Whether the answer has fields whose text is JSON.
+    pub(crate) answers_json: bool,
 }
 
 /// What the bodies of an operation hold.
@@ -139,6 +142,7 @@ impl Table {
             path: format!("/{}/{}", method.parent_service().full_name(), method.name()),
             input: method.input(),
             output: method.output(),
+            answers_json: json::holds_json(&method.output()),
             descriptor: method.clone(),
         });
         let rule = options.get_extension(http);
@@ -256,6 +260,9 @@ mod tests {
             (Method::GET, "/v1/kv/a/b", "/platform.kv.v1.Kv/Get [\"a/b\"]"),
             (Method::HEAD, "/v1/kv/a", "/platform.kv.v1.Kv/Get [\"a\"]"),
             (Method::GET, "/v1/kv", "/platform.kv.v1.Kv/List []"),
+            (Method::GET, "/v1/config/app:history", "/platform.config.v1.Config/History [\"app\"]"),
+            (Method::PUT, "/v1/config/app/schema", "/platform.config.v1.Config/SetSchema [\"app\"]"),
+            (Method::GET, "/v1/config:audit", "/platform.config.v1.Config/Audit []"),
             (Method::GET, "/v1/kv:watch", "/platform.kv.v1.Kv/Watch []"),
             (Method::POST, "/v1/kv/n:increment", "/platform.kv.v1.Kv/Increment [\"n\"]"),
             (Method::POST, "/v1/router:report", "/platform.router.v1.Router/Report []"),
