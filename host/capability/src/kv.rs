@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::kv::{
-    store::{Change, Condition, Expiry},
-    types::{Entry, Error},
+    store::{Action, Change, Condition, Content, Expiry, Usage, Write},
+    types::{Conflict, Entry, Error},
 };
 use crate::{
     bindings::platform::kv::{store, types},
@@ -23,12 +23,18 @@ pub const INTERFACE: &str = "platform:kv/store@0.1.0";
 functions! { "platform:kv/store@0.1.0" from LIFECYCLE;
     /// Reads a key.
     Get = "get" (&'a str) -> (Result<Option<Entry>, Error>,);
+    /// Reads several keys.
+    GetMany = "get-many" (&'a [&'a str]) -> (Result<Vec<Option<Entry>>, Error>,);
     /// Writes a key.
     Put = "put" (&'a str, &'a [u8], Condition, Expiry) -> (Result<u64, Error>,);
     /// Removes a key.
     Delete = "delete" (&'a str, Condition) -> (Result<Option<u64>, Error>,);
+    /// Writes several keys.
+    Commit = "commit" (&'a [Write]) -> (Result<u64, Error>,);
     /// Adds to a number.
     Increment = "increment" (&'a str, i64) -> (Result<i64, Error>,);
+    /// What the namespace holds.
+    Used = "used" () -> (Result<Usage, Error>,);
     /// Lists keys and values.
     Scan = "scan" (&'a str, Option<&'a str>, u32) -> (Result<Vec<(String, Entry)>, Error>,);
     /// Waits for changes.
@@ -44,9 +50,12 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::optional::<Save>(),
     Row::optional::<Load>(),
     Row::required::<Get>(),
+    Row::required::<GetMany>(),
     Row::required::<Put>(),
     Row::required::<Delete>(),
+    Row::required::<Commit>(),
     Row::required::<Increment>(),
+    Row::required::<Used>(),
     Row::required::<Scan>(),
     Row::required::<Changes>(),
     Row::required::<Revision>(),
@@ -58,11 +67,17 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// See `platform:kv/store`.
     async fn get(&self, call: &Call, key: &str) -> Result<Option<Entry>, Error>;
     /// See `platform:kv/store`.
+    async fn get_many(&self, call: &Call, keys: &[&str]) -> Result<Vec<Option<Entry>>, Error>;
+    /// See `platform:kv/store`.
     async fn put(&self, call: &Call, key: &str, value: &[u8], when: Condition, expiry: Expiry) -> Result<u64, Error>;
     /// See `platform:kv/store`.
     async fn delete(&self, call: &Call, key: &str, when: Condition) -> Result<Option<u64>, Error>;
     /// See `platform:kv/store`.
+    async fn commit(&self, call: &Call, writes: &[Write]) -> Result<u64, Error>;
+    /// See `platform:kv/store`.
     async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64, Error>;
+    /// See `platform:kv/store`.
+    async fn used(&self, call: &Call) -> Result<Usage, Error>;
     /// See `platform:kv/store`.
     async fn scan(
         &self, call: &Call, prefix: &str, after: Option<&str>, limit: u32,
@@ -89,6 +104,11 @@ impl store::Host for Guest {
         self.kv()?.get(&self.nested(), &key).await
     }
 
+    async fn get_many(&mut self, keys: Vec<String>) -> Result<Vec<Option<Entry>>, Error> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.kv()?.get_many(&self.nested(), &keys).await
+    }
+
     async fn put(&mut self, key: String, value: Vec<u8>, when: Condition, expiry: Expiry) -> Result<u64, Error> {
         self.kv()?.put(&self.nested(), &key, &value, when, expiry).await
     }
@@ -97,8 +117,16 @@ impl store::Host for Guest {
         self.kv()?.delete(&self.nested(), &key, when).await
     }
 
+    async fn commit(&mut self, writes: Vec<Write>) -> Result<u64, Error> {
+        self.kv()?.commit(&self.nested(), &writes).await
+    }
+
     async fn increment(&mut self, key: String, by: i64) -> Result<i64, Error> {
         self.kv()?.increment(&self.nested(), &key, by).await
+    }
+
+    async fn used(&mut self) -> Result<Usage, Error> {
+        self.kv()?.used(&self.nested()).await
     }
 
     async fn scan(&mut self, prefix: String, after: Option<String>, limit: u32) -> Result<Vec<(String, Entry)>, Error> {

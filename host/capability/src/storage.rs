@@ -17,9 +17,12 @@ impl types::Host for Guest {}
 impl From<host::Error> for Error {
     fn from(error: host::Error) -> Self {
         match error {
-            host::Error::Conflict(revision) => Self::Conflict(revision),
+            host::Error::Conflict(host::Conflict { key, revision }) => {
+                Self::Conflict(types::Conflict { key, revision })
+            }
             host::Error::Compacted(oldest) => Self::Compacted(oldest),
             host::Error::TooLarge(what) => Self::TooLarge(what),
+            host::Error::Full(what) => Self::Full(what),
             host::Error::Invalid(what) => Self::Invalid(what),
             host::Error::Unavailable(why) => Self::Unavailable(why),
             other => Self::Other(other.to_string()),
@@ -44,7 +47,13 @@ fn write(write: table::Write) -> host::Write {
             condition: condition(put.condition),
             ttl: put.ttl_ms.map(Duration::from_millis),
         },
+        table::Write::Replace(replace) => host::Write::Replace {
+            key: replace.key,
+            value: replace.value.into(),
+            condition: condition(replace.condition),
+        },
         table::Write::Delete(delete) => host::Write::Delete { key: delete.key, condition: condition(delete.condition) },
+        table::Write::Check(check) => host::Write::Check { key: check.key, condition: condition(check.condition) },
         table::Write::Touch(touch) => {
             host::Write::Touch { key: touch.key, ttl: touch.ttl_ms.map(Duration::from_millis) }
         }
@@ -79,9 +88,28 @@ impl table::Host for Guest {
         Ok(self.storage()?.get(&self.scope(), &table, &key).await?.map(entry))
     }
 
+    async fn get_many(&mut self, table: String, keys: Vec<String>) -> Result<Vec<Option<table::Entry>>, Error> {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let found = self.storage()?.get_many(&self.scope(), &table, &keys).await?;
+        Ok(found.into_iter().map(|found| found.map(entry)).collect())
+    }
+
     async fn commit(&mut self, table: String, writes: Vec<table::Write>) -> Result<u64, Error> {
         let writes = writes.into_iter().map(write).collect();
         Ok(self.storage()?.commit(&self.scope(), &table, writes).await?)
+    }
+
+    async fn commit_within(
+        &mut self, table: String, writes: Vec<table::Write>, limit: table::Usage,
+    ) -> Result<u64, Error> {
+        let writes = writes.into_iter().map(write).collect();
+        let limit = host::Usage { keys: limit.keys, bytes: limit.bytes };
+        Ok(self.storage()?.commit_within(&self.scope(), &table, writes, limit).await?)
+    }
+
+    async fn used(&mut self, table: String) -> Result<table::Usage, Error> {
+        let host::Usage { keys, bytes } = self.storage()?.used(&self.scope(), &table).await?;
+        Ok(table::Usage { keys, bytes })
     }
 
     async fn scan(

@@ -1,12 +1,15 @@
 //! The key-value capability: what an argument may be, before any plugin sees it.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+};
 
 use async_trait::async_trait;
 use futures::Stream;
 use platform_capability::{
     Call, SlotKind,
-    kv::{self, Change, Condition, Entry, Error, Expiry},
+    kv::{self, Action, Change, Condition, Entry, Error, Expiry, Usage, Write},
 };
 
 use crate::{
@@ -22,6 +25,9 @@ type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 const KEY_BYTES_MAX: usize = 1024;
 /// Largest value, in bytes.
 const VALUE_BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes of keys and values in one commit.
+const COMMIT_BYTES_MAX: usize = 16 << 20;
 
 /// Typed calls to `kv.store`, or to `kv.store/NAMESPACE` where it is bound.
 #[derive(Debug, Clone)]
@@ -46,19 +52,23 @@ impl Kv {
         self.0.call::<kv::Get, _>(call, (key,)).await
     }
 
+    /// What 1 to 1000 keys hold, in the order asked and all of one moment.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn get_many(&self, call: &Call, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
+        check_count(keys.len())?;
+        keys.iter().try_for_each(|key| check_key(key))?;
+        self.0.call::<kv::GetMany, _>(call, (keys,)).await
+    }
+
     /// Writes `value`; the revision.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn put(&self, call: &Call, key: &str, value: &[u8], condition: Condition, expiry: Expiry) -> Result<u64> {
         check_key(key)?;
-        if value.len() > VALUE_BYTES_MAX {
-            let why = format!("the value has {} bytes, more than {VALUE_BYTES_MAX}", value.len());
-            return Err(CallError::Capability(Error::TooLarge(why)));
-        }
-        if matches!(expiry, Expiry::AfterMs(0)) {
-            return Err(Kv::refused("a time to live has to be at least 1 ms"));
-        }
+        check_content(value, expiry)?;
         self.0.write::<kv::Put, _>(call, (key, value, condition, expiry)).await
     }
 
@@ -71,6 +81,31 @@ impl Kv {
         self.0.write::<kv::Delete, _>(call, (key, condition)).await
     }
 
+    /// Makes 1 to 1000 writes of different keys, all or none; their shared revision.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn commit(&self, call: &Call, writes: &[Write]) -> Result<u64> {
+        check_count(writes.len())?;
+        let (mut bytes, mut keys) = (0, HashSet::with_capacity(writes.len()));
+        for Write { key, action, .. } in writes {
+            check_key(key)?;
+            bytes += key.len();
+            if let Action::Put(content) = action {
+                check_content(&content.value, content.expiry)?;
+                bytes += content.value.len();
+            }
+            if !keys.insert(key) {
+                return Err(Kv::refused(format!("the key `{key}` is written twice in one commit")));
+            }
+        }
+        if bytes > COMMIT_BYTES_MAX {
+            let why = format!("the commit has {bytes} bytes, more than {COMMIT_BYTES_MAX}");
+            return Err(CallError::Capability(Error::TooLarge(why)));
+        }
+        self.0.write::<kv::Commit, _>(call, (writes,)).await
+    }
+
     /// Adds to a number; the sum.
     ///
     /// # Errors
@@ -78,6 +113,14 @@ impl Kv {
     pub async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
         self.0.write::<kv::Increment, _>(call, (key, by)).await
+    }
+
+    /// What the namespace holds, and may hold.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn used(&self, call: &Call) -> Result<Usage> {
+        self.0.call::<kv::Used, _>(call, ()).await
     }
 
     /// Entries with `prefix` and after `after`, in byte order of keys, at most `limit`.
@@ -153,6 +196,28 @@ fn check_key(key: &str) -> Result<()> {
     check_prefix(key)
 }
 
+fn check_content(value: &[u8], expiry: Expiry) -> Result<()> {
+    if value.len() > VALUE_BYTES_MAX {
+        let why = format!("the value has {} bytes, more than {VALUE_BYTES_MAX}", value.len());
+        return Err(CallError::Capability(Error::TooLarge(why)));
+    }
+    if matches!(expiry, Expiry::AfterMs(0)) {
+        return Err(Kv::refused("a time to live has to be at least 1 ms"));
+    }
+    Ok(())
+}
+
+fn check_count(count: usize) -> Result<()> {
+    match count {
+        0 => Err(Kv::refused("there are no keys")),
+        count if count > LIMIT_MAX as usize => {
+            let why = format!("there are {count} keys, more than {LIMIT_MAX}");
+            Err(CallError::Capability(Error::TooLarge(why)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_prefix(key: &str) -> Result<()> {
     if key.len() > KEY_BYTES_MAX {
         let why = format!("the key has {} bytes, more than {KEY_BYTES_MAX}", key.len());
@@ -171,6 +236,10 @@ impl kv::Backend for Kv {
         Self::nested(self.get(call, key).await)
     }
 
+    async fn get_many(&self, call: &Call, keys: &[&str]) -> Result<Vec<Option<Entry>>, Error> {
+        Self::nested(self.get_many(call, keys).await)
+    }
+
     async fn put(&self, call: &Call, key: &str, value: &[u8], when: Condition, expiry: Expiry) -> Result<u64, Error> {
         Self::nested(self.put(call, key, value, when, expiry).await)
     }
@@ -179,8 +248,16 @@ impl kv::Backend for Kv {
         Self::nested(self.delete(call, key, when).await)
     }
 
+    async fn commit(&self, call: &Call, writes: &[Write]) -> Result<u64, Error> {
+        Self::nested(self.commit(call, writes).await)
+    }
+
     async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64, Error> {
         Self::nested(self.increment(call, key, by).await)
+    }
+
+    async fn used(&self, call: &Call) -> Result<Usage, Error> {
+        Self::nested(self.used(call).await)
     }
 
     async fn scan(

@@ -66,6 +66,58 @@ async fn kv_is_the_same_over_grpc_and_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_keys_are_read_and_written_at_once() {
+    let server = Server::start(config()).await;
+    server.bind("kv.store", "kv-storage", json!({"quota": {"keys": 3}})).await;
+    let mut client = KvClient::new(server.channel().await);
+    let post = async |path: &str, body: serde_json::Value| {
+        let json = [("content-type", "application/json")];
+        server.http("POST", path, &json, body.to_string().as_bytes(), SERVICE).await
+    };
+
+    let put = |key: &str| kv::Write {
+        key: key.into(),
+        condition: Some(kv::write::Condition::IfAbsent(true)),
+        action: Some(kv::write::Action::Put(kv::write::Put { value: "1".into(), expiry: None })),
+    };
+    let writes = kv::CommitRequest { writes: vec![put("a"), put("b")] };
+    let first = client.commit(with(SERVICE, writes.clone())).await.unwrap().into_inner().revision;
+    let refused = client.commit(with(SERVICE, writes)).await.unwrap_err();
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!((refused.code(), info.metadata["key"].as_str()), (Code::Aborted, "a"));
+
+    let body = json!({"writes": [
+        {"key": "a", "ifRevision": first.to_string(), "put": {"value": "Mg==", "ttlMs": "60000"}},
+        {"key": "b", "delete": true},
+        {"key": "c", "ifAbsent": true},
+    ]});
+    let made = post("/v1/kv:commit", body.clone()).await;
+    assert_eq!((made.status, made.value()), (200, json!({"revision": (first + 1).to_string()})));
+    let refused = post("/v1/kv:commit", body).await;
+    assert_eq!((refused.status, refused.reason()), (409, "CONFLICT".into()));
+    assert_eq!(refused.value()["metadata"]["key"], "a");
+
+    let got = post("/v1/kv:batchGet", json!({"keys": ["b", "a", "c", "a"]})).await.value();
+    assert_eq!((&got["missing"], &got["entries"][1]["value"]), (&json!(["b", "c"]), &json!("Mg==")));
+    let got = client.batch_get(with(SERVICE, kv::BatchGetRequest { keys: vec!["a".into()] })).await.unwrap();
+    assert!(got.into_inner().entries[0].expire_time.is_some());
+
+    let usage = server.http("GET", "/v1/kv:usage", &[], b"", SERVICE).await.value();
+    assert_eq!(usage, json!({"keys": "1", "bytes": "2", "keysQuota": "3"}));
+    let many = json!({"writes": (0..4).map(|n| json!({"key": n.to_string(), "put": {}})).collect::<Vec<_>>()});
+    let full = post("/v1/kv:commit", many).await;
+    assert_eq!((full.status, full.reason()), (429, "QUOTA_EXCEEDED".into()));
+    for (body, reason) in [
+        (json!({"writes": []}), "INVALID_ARGUMENT"),
+        (json!({"writes": [{"key": "a"}, {"key": "a"}]}), "INVALID_ARGUMENT"),
+        (json!({"writes": (0..1001).map(|n| json!({"key": n.to_string()})).collect::<Vec<_>>()}), "TOO_LARGE"),
+    ] {
+        let refused = post("/v1/kv:commit", body).await;
+        assert_eq!((refused.status, refused.reason()), (400, reason.into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_come_in_pages() {
     let server = Server::start(config()).await;
     server.bind("kv.store", "kv-storage", json!({})).await;

@@ -58,7 +58,8 @@ pub(crate) fn writes(writes: &[Write]) -> Result<usize> {
     for write in writes {
         let (written, size, ttl) = match write {
             Write::Put { key, value, ttl, .. } => (key, value.len(), *ttl),
-            Write::Delete { key, .. } => (key, 0, None),
+            Write::Replace { key, value, .. } => (key, value.len(), None),
+            Write::Delete { key, .. } | Write::Check { key, .. } => (key, 0, None),
             Write::Touch { key, ttl } => (key, 0, *ttl),
         };
         key(written)?;
@@ -76,6 +77,15 @@ pub(crate) fn writes(writes: &[Write]) -> Result<usize> {
         return Err(Error::Invalid(format!("key `{}` is written twice in one commit; use two commits", shown(twice))));
     }
     total(bytes)
+}
+
+/// Keys that are read together.
+pub(crate) fn keys(keys: &[&str]) -> Result<()> {
+    if !(1..=MAX_LIMIT).contains(&keys.len()) {
+        let why = format!("{} keys at once; read 1 to {MAX_LIMIT}", keys.len());
+        return Err(if keys.is_empty() { Error::Invalid(why) } else { Error::TooLarge(why) });
+    }
+    keys.iter().try_for_each(|one| key(one))
 }
 
 /// The items of one append; their bytes.

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::{Change, Entry, Error, Item, Result, Scope};
+use crate::{Change, Entry, Error, Item, Result, Scope, Usage};
 
 const CHECKSUM_BYTES: usize = 8;
 
@@ -60,6 +60,8 @@ pub(crate) struct Table {
     pub(crate) changes: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
+    /// What its rows hold.
+    pub(crate) usage: Usage,
 }
 
 /// State of a journal, stored under its name.
@@ -196,9 +198,9 @@ pub(crate) trait Stored: Sized {
 
 impl Stored for Table {
     fn seal(&self, key: &[u8]) -> Bytes {
-        let mut out = body(36);
+        let mut out = body(52);
         out.put_u32(self.id);
-        for field in [self.revision, self.floor, self.changes, self.bytes] {
+        for field in [self.revision, self.floor, self.changes, self.bytes, self.usage.keys, self.usage.bytes] {
             out.put_u64(field);
         }
         seal(key, out)
@@ -211,6 +213,7 @@ impl Stored for Table {
             floor: body.try_get_u64().ok()?,
             changes: body.try_get_u64().ok()?,
             bytes: body.try_get_u64().ok()?,
+            usage: Usage { keys: body.try_get_u64().ok()?, bytes: body.try_get_u64().ok()? },
         })
     }
 }
@@ -350,7 +353,7 @@ mod tests {
             let [a, b, c, d] = numbers;
             let value = Bytes::from(value);
             let expires_ms = ttl.filter(|ms| *ms != 0);
-            same(&Table { id, revision: a, floor: b, changes: c, bytes: d }, flip);
+            same(&Table { id, revision: a, floor: b, changes: c, bytes: d, usage: Usage { keys: d, bytes: a } }, flip);
             same(&Journal { id, first: a, next: b, time_ns: c, swept: d }, flip);
             same(&Row { revision: a, expires_ms, value: value.clone() }, flip);
             same(&Change::Delete { key: key.clone(), revision: a }, flip);

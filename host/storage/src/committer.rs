@@ -79,7 +79,7 @@ impl<'a, B: Backend> Committer<'a, B> {
             let look = if self.leases { Some(stage.expire_due(self.looked_ms)?) } else { None };
             for Request { work, reply, .. } in group {
                 let answer = match work {
-                    Work::Commit(name, writes) => stage.commit(&name, writes),
+                    Work::Commit(name, writes, limit) => stage.commit(&name, writes, limit),
                     Work::Append(name, items) => stage.append(&name, items),
                     Work::Trim(name, before) => {
                         let first = stage.trim(&name, before);

@@ -12,7 +12,7 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use futures::future;
 
-use crate::{Condition, Error, Result, Scope, Storage, Write};
+use crate::{Condition, Conflict, Error, Result, Scope, Storage, Write};
 
 /// Long enough for anything that is to happen at all, also on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -25,7 +25,11 @@ pub async fn run(storage: &dyn Storage) {
     passes("nothing is there at first", tables::nothing_at_first(storage)).await;
     passes("revisions count commits", tables::revisions_count_commits(storage)).await;
     passes("conditions", tables::conditions(storage)).await;
+    passes("checks write nothing", tables::checks_write_nothing(storage)).await;
+    passes("several keys are read at one moment", tables::several_keys(storage)).await;
     passes("a commit is all or nothing", tables::all_or_nothing(storage)).await;
+    passes("a new value keeps the time to live", times::replacing(storage)).await;
+    passes("usage and limits", tables::usage_and_limits(storage)).await;
     passes("scopes never meet", tables::scopes_never_meet(storage)).await;
     passes("scans page in byte order", tables::scans_page_in_byte_order(storage)).await;
     passes("changes tell every commit", tables::changes_tell_every_commit(storage)).await;
@@ -64,6 +68,7 @@ async fn closing(storage: &dyn Storage) -> Result<()> {
     let closed = [
         storage.get(&scope, "t", "k").await.map(drop),
         storage.commit(&scope, "t", vec![put("k", "w")]).await.map(drop),
+        storage.used(&scope, "t").await.map(drop),
         storage.scan(&scope, "t", "", None, 1).await.map(drop),
         storage.changes(&scope, "t", "", 0, 1, Duration::ZERO).await.map(drop),
         storage.revision(&scope, "t").await.map(drop),
@@ -89,8 +94,21 @@ fn put_for(key: &str, value: &str, ttl: Duration) -> Write {
     Write::Put { key: key.to_owned(), value, condition: Condition::Always, ttl: Some(ttl) }
 }
 
+fn replace(key: &str, value: &str, condition: Condition) -> Write {
+    Write::Replace { key: key.to_owned(), value: Bytes::copy_from_slice(value.as_bytes()), condition }
+}
+
 fn delete(key: &str) -> Write {
     Write::Delete { key: key.to_owned(), condition: Condition::Always }
+}
+
+fn check(key: &str, condition: Condition) -> Write {
+    Write::Check { key: key.to_owned(), condition }
+}
+
+/// The refusal of a commit because of one key.
+fn conflict<T>(key: &str, revision: u64) -> Result<T> {
+    Err(Conflict { key: key.to_owned(), revision }.into())
 }
 
 fn touch(key: &str, ttl: Option<Duration>) -> Write {

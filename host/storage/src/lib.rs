@@ -49,6 +49,6 @@ pub use memory::Memory;
 pub use options::{Clock, Options};
 pub use store::{Figures, Store};
 pub use types::{
-    Change, Condition, Entry, Error, Item, MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT,
-    MAX_NAME_BYTES, MAX_VALUE_BYTES, Result, Scope, Storage, Write,
+    Change, Condition, Conflict, Entry, Error, Item, MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT,
+    MAX_NAME_BYTES, MAX_VALUE_BYTES, Result, Scope, Storage, Usage, Write,
 };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Error, MAX_COMMIT_BYTES, Result, Write};
+use crate::{Error, MAX_COMMIT_BYTES, Result, Usage, Write};
 
 /// Most requests that are made together.
 const GROUP_REQUESTS: usize = 1024;
@@ -19,8 +19,8 @@ const PERMIT_BYTES: usize = 1024;
 /// What is asked of the committer.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Writes to the table of this name.
-    Commit(Vec<u8>, Vec<Write>),
+    /// Writes to the table of this name, which may hold no more than this then.
+    Commit(Vec<u8>, Vec<Write>, Usage),
     /// Items for the journal of this name.
     Append(Vec<u8>, Vec<Bytes>),
     /// Drops items of the journal before a sequence.

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    Change, Entry, Error, Item, MAX_COMMIT_BYTES, Result,
+    Change, Entry, Error, Item, MAX_COMMIT_BYTES, Result, Usage,
     backend::View,
     codec::{self, Journal, Row, Space, Table},
 };
@@ -15,6 +15,22 @@ use crate::{
 pub(crate) fn get(view: &dyn View, id: u32, key: &str, now_ms: u64) -> Result<Option<Entry>> {
     let row: Option<Row> = view.load(Space::Rows, &codec::row_key(id, key))?;
     Ok(row.filter(|row| !row.expired(now_ms)).map(|row| row.entry(key.to_owned())))
+}
+
+/// What keys hold.
+pub(crate) fn get_many(view: &dyn View, id: u32, keys: &[String], now_ms: u64) -> Result<Vec<Option<Entry>>> {
+    let mut entries = Vec::with_capacity(keys.len());
+    let mut bytes = 0;
+    for key in keys {
+        let entry = get(view, id, key, now_ms)?;
+        bytes += entry.as_ref().map_or(0, |entry| entry.key.len() + entry.value.len());
+        if bytes > MAX_COMMIT_BYTES {
+            let why = format!("the {} keys hold more than {MAX_COMMIT_BYTES} bytes; read fewer at once", keys.len());
+            return Err(Error::TooLarge(why));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 /// A page of entries.
@@ -79,6 +95,11 @@ pub(crate) fn changes(
         Ok(ControlFlow::Continue(()))
     })?;
     Ok((changes, complete))
+}
+
+/// What a table holds; nothing when it was never written.
+pub(crate) fn used(view: &dyn View, name: &[u8]) -> Result<Usage> {
+    Ok(view.load::<Table>(Space::Names, name)?.map(|table| table.usage).unwrap_or_default())
 }
 
 /// State of a journal; that of an empty one when it was never written.

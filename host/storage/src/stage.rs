@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    Change, Condition, Entry, Error, Options, Result, Write,
+    Change, Condition, Conflict, Entry, Error, Options, Result, Usage, Write,
     backend::{Op, View},
     codec::{self, Expiry, Journal, Row, Space, Stored, Table},
     registry::Registry,
@@ -36,6 +36,25 @@ pub(crate) struct Stage<'a> {
     journals: HashMap<Vec<u8>, Staged<Journal>>,
     ops: BTreeMap<(Space, Vec<u8>), Option<bytes::Bytes>>,
     first_expiry: u64,
+}
+
+/// One write of a commit: the row before and after it, and whether that is a change.
+#[derive(Debug)]
+struct Made {
+    key: String,
+    old: Option<Row>,
+    new: Option<Row>,
+    counts: bool,
+}
+
+impl Made {
+    /// What the table holds after it.
+    fn usage(&self, before: Usage) -> Usage {
+        let weigh =
+            |row: &Option<Row>| row.as_ref().map_or((0, 0), |row| (1, (self.key.len() + row.value.len()) as u64));
+        let ((gone, less), (come, more)) = (weigh(&self.old), weigh(&self.new));
+        Usage { keys: (before.keys + come).saturating_sub(gone), bytes: (before.bytes + more).saturating_sub(less) }
+    }
 }
 
 /// State of a table or journal as far as the group has come.
@@ -75,13 +94,13 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Stages a commit; its revision. See [`Storage::commit`](crate::Storage::commit).
-    pub(crate) fn commit(&mut self, name: &[u8], writes: Vec<Write>) -> Result<u64> {
+    /// Stages a commit; its revision. See [`Storage::commit_within`](crate::Storage::commit_within).
+    pub(crate) fn commit(&mut self, name: &[u8], writes: Vec<Write>, limit: Usage) -> Result<u64> {
         let id = self.table(name)?.id;
         let mut rows = Vec::with_capacity(writes.len());
         let mut expired = Vec::new();
         for write in &writes {
-            let (key, _) = condition(write);
+            let (key, _) = write.condition();
             let row = self.row(id, key)?;
             if row.as_ref().is_some_and(|row| row.expired(self.now_ms)) {
                 expired.push(key.to_owned());
@@ -93,31 +112,24 @@ impl<'a> Stage<'a> {
         // Whoever watches learns that the old key went before a new one takes its place.
         self.expire(name, &expired)?;
         for (write, row) in writes.iter().zip(&rows) {
-            holds(condition(write).1, row.as_ref())?;
+            holds(write, row.as_ref())?;
         }
         let mut table = self.table(name)?;
-        let revision = table.revision + 1;
+        let made: Vec<_> =
+            writes.into_iter().zip(rows).map(|(write, old)| self.make(table.revision + 1, write, old)).collect();
+        let usage = made.iter().fold(table.usage, |usage, made| made.usage(usage));
+        within(table.usage, usage, limit)?;
+        table.usage = usage;
         let mut position = 0;
-        for (write, old) in writes.into_iter().zip(rows) {
-            match write {
-                Write::Put { key, value, ttl, .. } => {
-                    let row = Row { revision, expires_ms: self.expires(ttl), value };
-                    let change = Change::Put(row.clone().entry(key.clone()));
-                    self.set_row(id, &key, old.as_ref(), Some(row));
-                    self.log(&mut table, revision, &mut position, &change);
-                }
-                Write::Delete { key, .. } => {
-                    if let Some(old) = old {
-                        self.set_row(id, &key, Some(&old), None);
-                        self.log(&mut table, revision, &mut position, &Change::Delete { key, revision });
-                    }
-                }
-                Write::Touch { key, ttl } => {
-                    if let Some(old) = old {
-                        let row = Row { expires_ms: self.expires(ttl), ..old.clone() };
-                        self.set_row(id, &key, Some(&old), Some(row));
-                    }
-                }
+        let revision = table.revision + 1;
+        for Made { key, old, new, counts } in made {
+            self.set_row(id, &key, old.as_ref(), new.clone());
+            if counts {
+                let change = match new {
+                    Some(row) => Change::Put(row.entry(key)),
+                    None => Change::Delete { key, revision },
+                };
+                self.log(&mut table, revision, &mut position, &change);
             }
         }
         if position > 0 {
@@ -125,6 +137,25 @@ impl<'a> Stage<'a> {
             self.tables.insert(name.to_vec(), Staged { state: table, changed: true });
         }
         Ok(table.revision)
+    }
+
+    /// What a write makes of the row that it found.
+    fn make(&self, revision: u64, write: Write, old: Option<Row>) -> Made {
+        let (key, new, counts) = match write {
+            Write::Put { key, value, ttl, .. } => {
+                (key, Some(Row { revision, expires_ms: self.expires(ttl), value }), true)
+            }
+            Write::Replace { key, value, .. } => {
+                let expires_ms = old.as_ref().and_then(|old| old.expires_ms);
+                (key, Some(Row { revision, expires_ms, value }), true)
+            }
+            Write::Delete { key, .. } => (key, None, old.is_some()),
+            Write::Touch { key, ttl } => {
+                (key, old.clone().map(|old| Row { expires_ms: self.expires(ttl), ..old }), false)
+            }
+            Write::Check { key, .. } => (key, old.clone(), false),
+        };
+        Made { key, old, new, counts }
     }
 
     /// The batch and what to show after it.
@@ -175,6 +206,9 @@ impl<'a> Stage<'a> {
 
     /// Replaces a row and its place among the expiries.
     fn set_row(&mut self, id: u32, key: &str, old: Option<&Row>, new: Option<Row>) {
+        if old == new.as_ref() {
+            return;
+        }
         let (before, after) = (old.and_then(|row| row.expires_ms), new.as_ref().and_then(|row| row.expires_ms));
         if before != after {
             if let Some(expires_ms) = before {
@@ -238,19 +272,25 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Refuses what would hold more than the limit and more than before.
+fn within(before: Usage, after: Usage, limit: Usage) -> Result<()> {
+    for (what, before, after, limit) in
+        [("keys", before.keys, after.keys, limit.keys), ("bytes", before.bytes, after.bytes, limit.bytes)]
+    {
+        if after > limit && after > before {
+            return Err(Error::Full(format!("{after} {what} would be kept, the limit is {limit}")));
+        }
+    }
+    Ok(())
+}
+
 fn weight(change: &Change) -> u64 {
     let value = if let Change::Put(Entry { value, .. }) = change { value.len() } else { 0 };
     (change.key().len() + value) as u64
 }
 
-fn condition(write: &Write) -> (&str, Condition) {
-    match write {
-        Write::Put { key, condition, .. } | Write::Delete { key, condition } => (key, *condition),
-        Write::Touch { key, .. } => (key, Condition::Present),
-    }
-}
-
-fn holds(condition: Condition, row: Option<&Row>) -> Result<()> {
+fn holds(write: &Write, row: Option<&Row>) -> Result<()> {
+    let (key, condition) = write.condition();
     let revision = row.map_or(0, |row| row.revision);
     let holds = match condition {
         Condition::Always => true,
@@ -258,5 +298,5 @@ fn holds(condition: Condition, row: Option<&Row>) -> Result<()> {
         Condition::Present => row.is_some(),
         Condition::At(wanted) => row.is_some() && revision == wanted,
     };
-    if holds { Ok(()) } else { Err(Error::Conflict(revision)) }
+    if holds { Ok(()) } else { Err(Conflict { key: key.to_owned(), revision }.into()) }
 }

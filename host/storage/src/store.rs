@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Change, Entry, Error, Item, Options, Result, Scope, Storage, Write,
+    Change, Entry, Error, Item, Options, Result, Scope, Storage, Usage, Write,
     backend::{Backend, View},
     check, committer,
     queue::{Queue, Work},
@@ -29,6 +29,9 @@ use crate::{
 
 /// Answers that reach back further than this are read on a blocking thread; nearer ones are in memory.
 const NEAR: u64 = 64;
+
+/// As many keys are read inline; more of them on a blocking thread.
+const QUICK_KEYS: usize = 64;
 
 /// Storage over some place for bytes: [`Memory`](crate::Memory) or [`Embedded`](crate::Embedded).
 pub struct Store<B> {
@@ -185,13 +188,32 @@ impl<B: Backend> Storage for Store<B> {
         })
     }
 
-    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> Result<u64> {
+    async fn get_many(&self, scope: &Scope, table: &str, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
+        let name = check::table(scope, table)?;
+        check::keys(keys)?;
+        let now_ms = self.shared.options.clock.unix_ms();
+        let quick = keys.len() <= QUICK_KEYS;
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let found = self.shared.registry.find(&name);
+        self.read(quick, move |view| match found {
+            Some(table) => read::get_many(view, table.id, &keys, now_ms),
+            None => Ok(vec![None; keys.len()]),
+        })
+        .await
+    }
+
+    async fn commit_within(&self, scope: &Scope, table: &str, writes: Vec<Write>, limit: Usage) -> Result<u64> {
         let name = check::table(scope, table)?;
         let bytes = check::writes(&writes)?;
         if writes.is_empty() {
             return self.revision(scope, table).await;
         }
-        self.shared.queue.call(Work::Commit(name, writes), bytes).await
+        self.shared.queue.call(Work::Commit(name, writes, limit), bytes).await
+    }
+
+    async fn used(&self, scope: &Scope, table: &str) -> Result<Usage> {
+        let name = check::table(scope, table)?;
+        self.shared.backend.read(|view| read::used(view, &name))
     }
 
     async fn scan(

@@ -25,15 +25,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A condition did not hold; the key's current revision, 0 when it is absent.
-    #[error("the key is at revision {0}, which the condition does not allow")]
-    Conflict(u64),
+    /// A condition did not hold; nothing was written.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// The revision or sequence asked for is older than what is kept; the oldest that can be asked for.
     #[error("changes before {0} are no longer kept; read the state, then ask for changes after its revision")]
     Compacted(u64),
     /// Beyond a limit; what, and the limit.
     #[error("{0}")]
     TooLarge(String),
+    /// The table would hold more than the limit of the commit; which one, and what it would hold.
+    #[error("{0}")]
+    Full(String),
     /// A name or key that is not allowed; which one, and why.
     #[error("{0}")]
     Invalid(String),
@@ -43,6 +46,16 @@ pub enum Error {
     /// Stored bytes are not what was written; the file, and what is wrong.
     #[error("stored data is damaged: {0}")]
     Corrupt(String),
+}
+
+/// A condition that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is at revision {revision}, which the condition does not allow")]
+pub struct Conflict {
+    /// The key that it was asked of.
+    pub key: String,
+    /// The key's current revision, 0 when it is absent.
+    pub revision: u64,
 }
 
 /// Whose tables: the slot (or `_host`) and the namespace. Names in different scopes never meet.
@@ -89,7 +102,7 @@ pub enum Condition {
     Absent,
     /// There is such a key.
     Present,
-    /// The key's revision is exactly this.
+    /// There is such a key, and its revision is exactly this.
     At(u64),
 }
 
@@ -107,6 +120,15 @@ pub enum Write {
         /// Time to live from now, at least 1 ms; none: the key stays.
         ttl: Option<Duration>,
     },
+    /// Gives a key a new value and leaves its time to live alone; a new key stays.
+    Replace {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Bytes,
+        /// What must hold.
+        condition: Condition,
+    },
     /// Removes a key; removing an absent one does nothing.
     Delete {
         /// The key.
@@ -121,6 +143,41 @@ pub enum Write {
         /// Time to live from now; none: the key stays.
         ttl: Option<Duration>,
     },
+    /// Leaves a key alone and asks that something holds of it.
+    Check {
+        /// The key.
+        key: String,
+        /// What must hold.
+        condition: Condition,
+    },
+}
+
+impl Write {
+    /// The key, and what must hold of it.
+    #[must_use]
+    pub fn condition(&self) -> (&str, Condition) {
+        match self {
+            Self::Put { key, condition, .. }
+            | Self::Replace { key, condition, .. }
+            | Self::Delete { key, condition }
+            | Self::Check { key, condition } => (key, *condition),
+            Self::Touch { key, .. } => (key, Condition::Present),
+        }
+    }
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many keys.
+    pub keys: u64,
+    /// Bytes of its keys and values.
+    pub bytes: u64,
+}
+
+impl Usage {
+    /// More than any table holds.
+    pub const MAX: Self = Self { keys: u64::MAX, bytes: u64::MAX };
 }
 
 /// One change of a table.
@@ -178,10 +235,22 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The entry under `key`, none when absent or expired.
     async fn get(&self, scope: &Scope, table: &str, key: &str) -> Result<Option<Entry>>;
 
+    /// What keys hold, in the order asked and all of one moment; at least one and at most [`MAX_LIMIT`].
+    /// [`Error::TooLarge`] when that is more than [`MAX_COMMIT_BYTES`].
+    async fn get_many(&self, scope: &Scope, table: &str, keys: &[&str]) -> Result<Vec<Option<Entry>>>;
+
     /// Makes all of the writes or none, durably; their shared revision. Conditions see the state before the commit. A
-    /// commit that changes nothing (deletes of absent keys, touches) returns the current revision. A key is written at
+    /// commit that changes nothing (deletes of absent keys, touches, checks) returns the current revision. A key is written at
     /// most once in a commit; twice is [`Error::Invalid`].
-    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> Result<u64>;
+    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> Result<u64> {
+        self.commit_within(scope, table, writes, Usage::MAX).await
+    }
+
+    /// The same if the table then holds no more than `limit`, or no more than before; else [`Error::Full`].
+    async fn commit_within(&self, scope: &Scope, table: &str, writes: Vec<Write>, limit: Usage) -> Result<u64>;
+
+    /// What the table holds, with what has expired and was not removed yet.
+    async fn used(&self, scope: &Scope, table: &str) -> Result<Usage>;
 
     /// Entries with `prefix` and after `after`, in byte order of keys, at most `limit` and [`MAX_COMMIT_BYTES`].
     async fn scan(

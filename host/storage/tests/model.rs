@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use platform_storage::{
-    Change, Clock, Condition, Embedded, Entry, Error, Memory, Options, Result, Scope, Storage, Store, Write,
+    Change, Clock, Condition, Conflict, Embedded, Entry, Error, Memory, Options, Result, Scope, Storage, Store, Usage,
+    Write,
 };
 use proptest::prelude::*;
 
@@ -23,7 +24,9 @@ const KEPT: usize = 12;
 #[derive(Debug, Clone)]
 enum Step {
     Commit(Vec<Write>),
+    CommitWithin(Vec<Write>, Usage),
     Get(String),
+    GetMany(Vec<String>),
     Scan { prefix: String, after: Option<String>, limit: usize },
     Changes { prefix: String, after: u64, limit: usize },
     Advance(u64),
@@ -56,27 +59,29 @@ fn write() -> impl Strategy<Value = Write> {
         4 => (key(), any::<[u8; 3]>(), condition(), ttl()).prop_map(|(key, value, condition, ttl)| Write::Put {
             key, value: Bytes::copy_from_slice(&value), condition, ttl
         }),
+        2 => (key(), any::<[u8; 2]>(), condition()).prop_map(|(key, value, condition)| Write::Replace {
+            key, value: Bytes::copy_from_slice(&value), condition
+        }),
         2 => (key(), condition()).prop_map(|(key, condition)| Write::Delete { key, condition }),
         1 => (key(), ttl()).prop_map(|(key, ttl)| Write::Touch { key, ttl }),
+        1 => (key(), condition()).prop_map(|(key, condition)| Write::Check { key, condition }),
     ]
 }
 
-fn written(write: &Write) -> (&str, Condition) {
-    match write {
-        Write::Put { key, condition, .. } | Write::Delete { key, condition } => (key, *condition),
-        Write::Touch { key, .. } => (key, Condition::Present),
-    }
-}
-
 fn step() -> impl Strategy<Value = Step> {
-    let writes = proptest::collection::vec(write(), 1..4).prop_map(|mut writes| {
-        writes.sort_by(|a, b| written(a).0.cmp(written(b).0));
-        writes.dedup_by(|a, b| written(a).0 == written(b).0);
-        writes
-    });
+    let writes = || {
+        proptest::collection::vec(write(), 1..4).prop_map(|mut writes| {
+            writes.sort_by(|a, b| a.condition().0.cmp(b.condition().0));
+            writes.dedup_by(|a, b| a.condition().0 == b.condition().0);
+            writes
+        })
+    };
     prop_oneof![
-        8 => writes.prop_map(Step::Commit),
+        8 => writes().prop_map(Step::Commit),
+        2 => (writes(), 0_u64..5, 0_u64..20)
+            .prop_map(|(writes, keys, bytes)| Step::CommitWithin(writes, Usage { keys, bytes })),
         2 => key().prop_map(Step::Get),
+        1 => proptest::collection::vec(key(), 1..4).prop_map(Step::GetMany),
         2 => (prefix(), proptest::option::of(key()), 1_usize..7)
             .prop_map(|(prefix, after, limit)| Step::Scan { prefix, after, limit }),
         3 => (prefix(), 0_u64..30, 1_usize..8).prop_map(|(prefix, after, limit)| Step::Changes { prefix, after, limit }),
@@ -85,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Model {
     now_ms: u64,
     revision: u64,
@@ -119,9 +124,29 @@ impl Model {
         }
     }
 
+    fn usage(&self) -> Usage {
+        let bytes = self.rows.values().map(|entry| (entry.key.len() + entry.value.len()) as u64).sum();
+        Usage { keys: self.rows.len() as u64, bytes }
+    }
+
+    /// The rows are few, so it is simply tried on a copy.
+    fn commit_within(&mut self, writes: &[Write], limit: Usage) -> Result<u64> {
+        self.expire();
+        let before = self.usage();
+        let mut tried = self.clone();
+        let revision = tried.commit(writes)?;
+        let after = tried.usage();
+        let over = |before: u64, after: u64, limit: u64| after > limit && after > before;
+        if over(before.keys, after.keys, limit.keys) || over(before.bytes, after.bytes, limit.bytes) {
+            return Err(Error::Full(String::new()));
+        }
+        *self = tried;
+        Ok(revision)
+    }
+
     fn commit(&mut self, writes: &[Write]) -> Result<u64> {
         self.expire();
-        for (key, condition) in writes.iter().map(written) {
+        for (key, condition) in writes.iter().map(Write::condition) {
             let at = self.rows.get(key).map_or(0, |entry| entry.revision);
             let holds = match condition {
                 Condition::Always => true,
@@ -130,7 +155,7 @@ impl Model {
                 Condition::At(wanted) => at != 0 && at == wanted,
             };
             if !holds {
-                return Err(Error::Conflict(at));
+                return Err(Conflict { key: key.to_owned(), revision: at }.into());
             }
         }
         let revision = self.revision + 1;
@@ -144,6 +169,13 @@ impl Model {
                     self.log.push(Change::Put(entry));
                     self.revision = revision;
                 }
+                Write::Replace { key, value, .. } => {
+                    let expires_ms = self.rows.get(key).and_then(|old| old.expires_ms);
+                    let entry = Entry { key: key.clone(), value: value.clone(), revision, expires_ms };
+                    self.rows.insert(key.clone(), entry.clone());
+                    self.log.push(Change::Put(entry));
+                    self.revision = revision;
+                }
                 Write::Delete { key, .. } => {
                     if self.rows.remove(key).is_some() {
                         self.log.push(Change::Delete { key: key.clone(), revision });
@@ -154,6 +186,7 @@ impl Model {
                     let expires_ms = expires(*ttl);
                     self.rows.get_mut(key).unwrap().expires_ms = expires_ms;
                 }
+                Write::Check { .. } => {}
             }
         }
         self.compact();
@@ -195,9 +228,25 @@ where
                 let expected = model.commit(&writes);
                 assert_eq!(storage.commit(&scope, "t", writes).await, expected, "{at}");
             }
+            Step::CommitWithin(writes, limit) => {
+                let expected = model.commit_within(&writes, limit);
+                let answer = storage.commit_within(&scope, "t", writes, limit).await;
+                let answer = answer.map_err(|error| match error {
+                    Error::Full(_) => Error::Full(String::new()),
+                    other => other,
+                });
+                assert_eq!(answer, expected, "{at}");
+                assert_eq!(storage.used(&scope, "t").await, Ok(model.usage()), "{at}");
+            }
             Step::Get(key) => {
                 let expected = model.rows.get(&key).filter(|entry| model.lives(entry)).cloned();
                 assert_eq!(storage.get(&scope, "t", &key).await, Ok(expected), "{at}");
+            }
+            Step::GetMany(keys) => {
+                let held = |key: &String| model.rows.get(key).filter(|entry| model.lives(entry)).cloned();
+                let expected = keys.iter().map(held).collect();
+                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                assert_eq!(storage.get_many(&scope, "t", &keys).await, Ok(expected), "{at}");
             }
             Step::Scan { prefix, after, limit } => {
                 let expected = model.scan(&prefix, after.as_deref(), limit);

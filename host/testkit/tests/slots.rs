@@ -43,7 +43,7 @@ async fn kv_answers_and_watches_across_a_swap() {
     assert_eq!(kv.get(&call(), "a").await.unwrap().unwrap().value, b"2");
     assert!(matches!(
         kv.put(&call(), "a", b"3", Condition::At(first), Expiry::Keep).await,
-        Err(CallError::Capability(platform_capability::kv::Error::Conflict(revision))) if revision == second
+        Err(CallError::Capability(platform_capability::kv::Error::Conflict(met))) if met.revision == second
     ));
 }
 

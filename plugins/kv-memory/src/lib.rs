@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use platform_sdk::{
     Handover, Problem, context, export,
-    kv::{Change, Condition, Entry, Expiry, Result, Store, check_expiry, check_key, check_limit, check_value},
+    kv::{
+        Change, Condition, Entry, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key, check_keys,
+        check_limit, check_value, check_writes,
+    },
 };
 use serde::Deserialize;
 
@@ -18,18 +21,22 @@ mod state;
 use space::{Limits, Space};
 
 /// Bounds of what is kept.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     /// Bytes of all entries and kept changes. The instance needs about twice as many while it hands them over.
     max_bytes: usize,
     /// Changes kept for watchers, for each namespace.
     max_changes: usize,
+    /// Quota of every namespace that has none of its own.
+    quota: Quota,
+    /// Quotas of single namespaces.
+    quotas: BTreeMap<String, Quota>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_bytes: 16 << 20, max_changes: 10_000 }
+        Self { max_bytes: 16 << 20, max_changes: 10_000, quota: Quota::default(), quotas: BTreeMap::new() }
     }
 }
 
@@ -78,7 +85,9 @@ impl Memory {
     fn limits(&self, namespace: &str) -> Limits {
         let others = self.spaces.iter().filter(|(name, _)| *name != namespace);
         let taken: usize = others.map(|(name, space)| name.len() + space.bytes()).sum();
-        Limits { bytes: self.settings.max_bytes.saturating_sub(taken), changes: self.settings.max_changes }
+        let Settings { max_bytes, max_changes, quota, quotas } = &self.settings;
+        let quota = quotas.get(namespace).copied().unwrap_or(*quota);
+        Limits { bytes: max_bytes.saturating_sub(taken), changes: *max_changes, quota }
     }
 }
 
@@ -101,6 +110,11 @@ impl Store for Memory {
         Ok(self.read(|space| space.get(key)))
     }
 
+    fn get_many(&mut self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        check_keys(keys)?;
+        self.read(|space| space.get_many(keys))
+    }
+
     fn put(&mut self, key: &str, value: Vec<u8>, condition: Condition, expiry: Expiry) -> Result<u64> {
         check_key(key)?;
         check_value(&value)?;
@@ -113,9 +127,20 @@ impl Store for Memory {
         self.write(|space, limits| space.delete(key, condition, limits))
     }
 
+    fn commit(&mut self, writes: Vec<Write>) -> Result<u64> {
+        check_writes(&writes)?;
+        self.write(|space, limits| space.commit(writes, limits))
+    }
+
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
         self.write(|space, limits| space.increment(key, by, limits))
+    }
+
+    fn used(&mut self) -> Result<Usage> {
+        let quota = self.limits(&context::namespace()).quota;
+        let (keys, bytes) = self.read(Space::usage);
+        Ok(Usage { keys, bytes, keys_quota: quota.keys, bytes_quota: quota.bytes })
     }
 
     fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Entry)>> {

@@ -1,8 +1,8 @@
 //! The entries of one namespace, when they expire, and what changed lately. It knows no clock: the time is told, and
 //! never runs backwards here even if calls are served in another order than they were admitted.
 //!
-//! Its invariants: every change has its own revision, one above the last; `due` holds exactly the entries that expire;
-//! the changes kept are the latest, without gaps.
+//! Its invariants: every commit that changes something has its own revision, one above the last; `due` holds exactly the
+//! entries that expire; the changes kept are those of the latest commits, whole and without gaps.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,7 +10,9 @@ use std::{
     rc::Rc,
 };
 
-use platform_sdk::kv::{Change, Condition, Entry, Error, Expiry, Result, number};
+use platform_sdk::kv::{
+    Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result, Write, number,
+};
 
 /// What an entry, a kept change or a space takes besides its keys and values.
 const OVERHEAD: usize = 128;
@@ -20,6 +22,7 @@ const OVERHEAD: usize = 128;
 pub(crate) struct Limits {
     pub(crate) bytes: usize,
     pub(crate) changes: usize,
+    pub(crate) quota: Quota,
 }
 
 /// A value and what belongs to it; the value is shared by the entry and its change.
@@ -74,14 +77,21 @@ impl Space {
                 break;
             }
             if let Some((_, key)) = self.due.pop_first() {
-                self.remove(&key, limits);
+                self.remove(&key, self.revision + 1);
             }
         }
+        self.trim(limits);
     }
 
     /// Bytes of entries and kept changes.
     pub(crate) fn bytes(&self) -> usize {
         OVERHEAD + self.entry_bytes + self.kept_bytes
+    }
+
+    /// How many keys, and the bytes of keys and values.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let keys = self.entries.len();
+        (keys as u64, (self.entry_bytes - keys * OVERHEAD) as u64)
     }
 
     /// Revision of the last change.
@@ -93,44 +103,71 @@ impl Space {
         self.entries.get(key).map(Entry::from)
     }
 
+    /// What keys hold, unless it is more than an answer may be.
+    pub(crate) fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        let held: Vec<_> = keys.iter().map(|key| self.entries.get(key)).collect();
+        let bytes: usize =
+            keys.iter().zip(&held).filter_map(|(key, held)| Some(key.len() + held.as_ref()?.value.len())).sum();
+        if bytes > MAX_COMMIT_BYTES {
+            return Err(Error::TooLarge(format!("the keys hold {bytes} bytes, the limit is {MAX_COMMIT_BYTES}")));
+        }
+        Ok(held.into_iter().map(|held| held.map(Entry::from)).collect())
+    }
+
     pub(crate) fn put(
         &mut self, key: &str, value: Vec<u8>, condition: Condition, expiry: Expiry, limits: Limits,
     ) -> Result<u64> {
-        self.check(key, condition)?;
-        let old = self.entries.get(key);
-        let expires_ms = match expiry {
-            Expiry::Never => None,
-            Expiry::AfterMs(ttl) => Some(self.now_ms.saturating_add(ttl)),
-            Expiry::Keep => old.and_then(|old| old.expires_ms),
-        };
-        let old_size = old.map_or(0, |old| entry_size(key, &old.value));
-        let entry_bytes = self.entry_bytes - old_size + entry_size(key, &value);
-        if OVERHEAD + entry_bytes > limits.bytes {
+        let action = Action::Put(Content { value, expiry });
+        self.commit(vec![Write { key: key.to_owned(), condition, action }], limits)
+    }
+
+    pub(crate) fn delete(&mut self, key: &str, condition: Condition, limits: Limits) -> Result<Option<u64>> {
+        let before = self.revision;
+        let revision = self.commit(vec![Write { key: key.to_owned(), condition, action: Action::Delete }], limits)?;
+        Ok((revision > before).then_some(revision))
+    }
+
+    /// All of the writes or none; their shared revision, or the current one when nothing was there to change.
+    pub(crate) fn commit(&mut self, writes: Vec<Write>, limits: Limits) -> Result<u64> {
+        let (mut entry_bytes, mut keys) = (self.entry_bytes, self.entries.len());
+        let mut grows = false;
+        for Write { key, condition, action } in &writes {
+            self.check(key, *condition)?;
+            let old = self.entries.get(key).map_or(0, |old| entry_size(key, &old.value));
+            let new = match action {
+                Action::Put(content) => entry_size(key, &content.value),
+                Action::Delete => 0,
+                Action::Check => old,
+            };
+            entry_bytes = entry_bytes - old + new;
+            keys = keys - usize::from(old > 0) + usize::from(new > 0);
+            grows |= matches!(action, Action::Put(_));
+        }
+        if grows && OVERHEAD + entry_bytes > limits.bytes {
             return Err(Error::Quota(format!(
                 "memory for entries is used up: {entry_bytes} bytes would be needed, {} are left to this namespace",
                 limits.bytes
             )));
         }
-        if let Some(expires) = old.and_then(|old| old.expires_ms) {
-            self.due.remove(&(expires, key.to_owned()));
+        let (keys_now, bytes_now) = self.usage();
+        let bytes = (entry_bytes - keys * OVERHEAD) as u64;
+        for (what, now, then, quota) in
+            [("keys", keys_now, keys as u64, limits.quota.keys), ("bytes", bytes_now, bytes, limits.quota.bytes)]
+        {
+            if let Some(quota) = quota.filter(|quota| then > now && then > *quota) {
+                return Err(Error::Quota(format!("{then} {what} would be kept, the limit is {quota}")));
+            }
         }
-        if let Some(expires) = expires_ms {
-            self.due.insert((expires, key.to_owned()));
+        let revision = self.revision + 1;
+        for Write { key, action, .. } in writes {
+            match action {
+                Action::Put(content) => self.set(key, content, revision),
+                Action::Delete => self.remove(&key, revision),
+                Action::Check => {}
+            }
         }
-        self.revision += 1;
-        let held = Held { value: value.into(), revision: self.revision, expires_ms };
-        self.entries.insert(key.to_owned(), held.clone());
-        self.entry_bytes = entry_bytes;
-        self.keep(Kept { key: key.to_owned(), revision: self.revision, held: Some(held) }, limits);
+        self.trim(limits);
         Ok(self.revision)
-    }
-
-    pub(crate) fn delete(&mut self, key: &str, condition: Condition, limits: Limits) -> Result<Option<u64>> {
-        self.check(key, condition)?;
-        if let Some(expires) = self.entries.get(key).and_then(|held| held.expires_ms) {
-            self.due.remove(&(expires, key.to_owned()));
-        }
-        Ok(self.remove(key, limits))
     }
 
     pub(crate) fn increment(&mut self, key: &str, by: i64, limits: Limits) -> Result<i64> {
@@ -161,17 +198,16 @@ impl Space {
             return Err(Error::Compacted(oldest));
         }
         let from = self.kept.partition_point(|kept| kept.revision <= after);
-        Ok(self
-            .kept
-            .range(from..)
-            .filter(|kept| kept.key.starts_with(prefix))
-            .take(limit)
-            .map(|kept| Change {
-                key: kept.key.clone(),
-                entry: kept.held.as_ref().map(Entry::from),
-                revision: kept.revision,
-            })
-            .collect())
+        let mut found: Vec<Change> = Vec::new();
+        for kept in self.kept.range(from..).filter(|kept| kept.key.starts_with(prefix)) {
+            // Whoever resumes after a revision is not asked twice for it, so its changes come together.
+            if found.len() >= limit && found.last().is_some_and(|last| last.revision != kept.revision) {
+                break;
+            }
+            let entry = kept.held.as_ref().map(Entry::from);
+            found.push(Change { key: kept.key.clone(), entry, revision: kept.revision });
+        }
+        Ok(found)
     }
 
     fn check(&self, key: &str, condition: Condition) -> Result<()> {
@@ -180,29 +216,60 @@ impl Space {
             Condition::Always => true,
             Condition::Absent => revision == 0,
             Condition::Present => revision > 0,
-            Condition::At(wanted) => revision == wanted,
+            Condition::At(wanted) => revision > 0 && revision == wanted,
         };
-        if holds { Ok(()) } else { Err(Error::Conflict(revision)) }
+        if holds { Ok(()) } else { Err(Error::Conflict(Conflict { key: key.to_owned(), revision })) }
     }
 
-    /// Removes an entry that is no longer due; the revision of the removal.
-    fn remove(&mut self, key: &str, limits: Limits) -> Option<u64> {
-        let held = self.entries.remove(key)?;
+    fn set(&mut self, key: String, content: Content, revision: u64) {
+        let old = self.entries.get(&key);
+        let expires_ms = match content.expiry {
+            Expiry::Never => None,
+            Expiry::AfterMs(ttl) => Some(self.now_ms.saturating_add(ttl)),
+            Expiry::Keep => old.and_then(|old| old.expires_ms),
+        };
+        if let Some(old) = old {
+            self.entry_bytes -= entry_size(&key, &old.value);
+            if let Some(expires) = old.expires_ms {
+                self.due.remove(&(expires, key.clone()));
+            }
+        }
+        if let Some(expires) = expires_ms {
+            self.due.insert((expires, key.clone()));
+        }
+        let held = Held { value: content.value.into(), revision, expires_ms };
+        self.entry_bytes += entry_size(&key, &held.value);
+        self.entries.insert(key.clone(), held.clone());
+        self.keep(Kept { key, revision, held: Some(held) });
+    }
+
+    /// Removes an entry if it is there.
+    fn remove(&mut self, key: &str, revision: u64) {
+        let Some(held) = self.entries.remove(key) else { return };
+        if let Some(expires) = held.expires_ms {
+            self.due.remove(&(expires, key.to_owned()));
+        }
         self.entry_bytes -= entry_size(key, &held.value);
-        self.revision += 1;
-        self.keep(Kept { key: key.to_owned(), revision: self.revision, held: None }, limits);
-        Some(self.revision)
+        self.keep(Kept { key: key.to_owned(), revision, held: None });
     }
 
-    /// Keeps a change and drops the oldest ones that no longer have room.
-    fn keep(&mut self, change: Kept, limits: Limits) {
+    fn keep(&mut self, change: Kept) {
+        self.revision = change.revision;
         self.kept_bytes += kept_size(&change);
         self.kept.push_back(change);
-        while self.kept.len() > limits.changes || self.bytes() > limits.bytes {
-            match self.kept.pop_front() {
-                None => break,
-                Some(oldest) => self.kept_bytes -= kept_size(&oldest),
+    }
+
+    /// Drops the changes of the oldest commits that no longer have room.
+    fn trim(&mut self, limits: Limits) {
+        let mut dropped = 0;
+        while let Some(oldest) = self.kept.front() {
+            let over = self.kept.len() > limits.changes || self.bytes() > limits.bytes;
+            if !over && oldest.revision != dropped {
+                break;
             }
+            dropped = oldest.revision;
+            self.kept_bytes -= kept_size(oldest);
+            self.kept.pop_front();
         }
     }
 

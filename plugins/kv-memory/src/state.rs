@@ -72,11 +72,10 @@ fn read_space(reader: &mut Reader<'_>) -> Result<Space> {
         entries.insert(key, held);
     }
     let count = reader.count()?;
-    // The changes kept are the last ones, without gaps: their revisions follow from their number.
-    let mut expected = revision.checked_sub(count as u64).ok_or(Malformed)?;
+    // The changes kept are those of the last commits, without gaps.
+    let mut last: Option<u64> = None;
     let mut kept = VecDeque::new();
     for _ in 0..count {
-        expected += 1;
         let key = reader.text()?.to_owned();
         let change = match reader.u8()? {
             0 => Kept { key, revision: reader.u64()?, held: None },
@@ -86,10 +85,14 @@ fn read_space(reader: &mut Reader<'_>) -> Result<Space> {
             }
             _ => return Err(Malformed),
         };
-        if change.revision != expected {
+        if last.is_some_and(|last| change.revision != last && Some(change.revision) != last.checked_add(1)) {
             return Err(Malformed);
         }
+        last = Some(change.revision);
         kept.push_back(change);
+    }
+    if last.is_some_and(|last| last != revision) {
+        return Err(Malformed);
     }
     Ok(Space::from_parts(revision, now_ms, entries, kept))
 }

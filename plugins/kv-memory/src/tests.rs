@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use platform_sdk::{kv::Error, native, settings};
+use platform_sdk::{
+    kv::{Action, Conflict, Content, Error},
+    native, settings,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +18,18 @@ fn put(memory: &mut Memory, key: &str, value: &str, expiry: Expiry) -> Result<u6
     memory.put(key, value.into(), Condition::Always, expiry)
 }
 
+fn conflict(key: &str, revision: u64) -> Error {
+    Error::Conflict(Conflict { key: key.to_owned(), revision })
+}
+
+fn write(key: &str, condition: Condition, action: Action) -> Write {
+    Write { key: key.to_owned(), condition, action }
+}
+
+fn content(value: &str) -> Action {
+    Action::Put(Content { value: value.into(), expiry: Expiry::Keep })
+}
+
 fn value(memory: &mut Memory, key: &str) -> Option<String> {
     memory.get(key).unwrap().map(|entry| String::from_utf8(entry.value).unwrap())
 }
@@ -22,14 +37,37 @@ fn value(memory: &mut Memory, key: &str) -> Option<String> {
 #[test]
 fn writes_under_conditions() {
     let mut memory = memory("{}");
-    assert_eq!(memory.put("a", vec![1], Condition::Present, Expiry::Never), Err(Error::Conflict(0)));
+    assert_eq!(memory.put("a", vec![1], Condition::Present, Expiry::Never), Err(conflict("a", 0)));
     assert_eq!(memory.put("a", vec![1], Condition::Absent, Expiry::Never), Ok(1));
-    assert_eq!(memory.put("a", vec![2], Condition::At(7), Expiry::Never), Err(Error::Conflict(1)));
+    assert_eq!(memory.put("a", vec![2], Condition::At(7), Expiry::Never), Err(conflict("a", 1)));
     assert_eq!(memory.put("a", vec![2], Condition::At(1), Expiry::Never), Ok(2));
-    assert_eq!(memory.delete("a", Condition::Absent), Err(Error::Conflict(2)));
+    assert_eq!(memory.delete("a", Condition::Absent), Err(conflict("a", 2)));
     assert_eq!(memory.delete("a", Condition::Always), Ok(Some(3)));
     assert_eq!(memory.delete("a", Condition::Always), Ok(None));
     assert_eq!(memory.revision(), Ok(3));
+}
+
+#[test]
+fn commits_all_or_nothing() {
+    let mut memory = memory("{}");
+    put(&mut memory, "a", "1", Expiry::AfterMs(50)).unwrap();
+    let refused = vec![write("b", Condition::Absent, content("2")), write("a", Condition::At(7), Action::Check)];
+    assert_eq!(memory.commit(refused), Err(conflict("a", 1)));
+    assert_eq!(value(&mut memory, "b"), None);
+    let made = vec![
+        write("a", Condition::At(1), content("2")),
+        write("b", Condition::Absent, content("2")),
+        write("gone", Condition::Always, Action::Delete),
+        write("c", Condition::Absent, Action::Check),
+    ];
+    assert_eq!(memory.commit(made), Ok(2));
+    let found = memory.get_many(&["b", "gone", "a"].map(str::to_owned)).unwrap();
+    let values: Vec<_> = found.iter().map(|entry| entry.as_ref().map(|entry| entry.value.as_slice())).collect();
+    assert_eq!(values, [Some(&b"2"[..]), None, Some(b"2")]);
+    assert_eq!(memory.changes("", 1, 1, 0).unwrap().len(), 2, "a commit is not cut");
+    assert_eq!(memory.commit(vec![write("gone", Condition::Always, Action::Delete)]), Ok(2), "nothing to change");
+    native::advance(Duration::from_millis(50));
+    assert_eq!(value(&mut memory, "a"), None, "the expiry was kept");
 }
 
 #[test]
@@ -85,6 +123,9 @@ fn old_changes_go_and_asking_for_them_says_so() {
     assert_eq!(memory.changes("", 2, 10, 0).unwrap().len(), 3);
     assert_eq!(memory.changes("", 0, 10, 0).unwrap().len(), 3);
     assert_eq!(memory.changes("", 99, 10, 0).unwrap(), []);
+    let five = (0..5).map(|key| write(&key.to_string(), Condition::Absent, content("1"))).collect();
+    assert_eq!(memory.commit(five), Ok(6));
+    assert_eq!(memory.changes("", 5, 10, 0), Err(Error::Compacted(6)), "a commit is kept whole or not at all");
 }
 
 #[test]
@@ -104,6 +145,22 @@ fn the_bytes_kept_have_an_end() {
 }
 
 #[test]
+fn quotas_are_of_the_namespace() {
+    let mut memory = memory(r#"{"quota": {"keys": 2}, "quotas": {"small": {"bytes": 5}}}"#);
+    put(&mut memory, "a", "1", Expiry::Never).unwrap();
+    put(&mut memory, "b", "1", Expiry::AfterMs(10)).unwrap();
+    assert!(matches!(put(&mut memory, "c", "1", Expiry::Never), Err(Error::Quota(_))));
+    put(&mut memory, "a", "longer", Expiry::Never).unwrap();
+    native::advance(Duration::from_millis(10));
+    put(&mut memory, "c", "1", Expiry::Never).unwrap();
+    native::set_namespace("small");
+    put(&mut memory, "a", "1234", Expiry::Never).unwrap();
+    assert!(matches!(put(&mut memory, "a", "12345", Expiry::Never), Err(Error::Quota(_))));
+    let usage = Usage { keys: 1, bytes: 5, keys_quota: None, bytes_quota: Some(5) };
+    assert_eq!(memory.used(), Ok(usage));
+}
+
+#[test]
 fn namespaces_are_apart() {
     let mut memory = memory("{}");
     put(&mut memory, "a", "1", Expiry::Never).unwrap();
@@ -118,7 +175,7 @@ fn a_namespace_that_was_never_written_takes_no_memory() {
     for name in 0..100 {
         native::set_namespace(&name.to_string());
         assert_eq!(value(&mut memory, "a"), None);
-        assert_eq!(memory.put("a", Vec::new(), Condition::Present, Expiry::Never), Err(Error::Conflict(0)));
+        assert_eq!(memory.put("a", Vec::new(), Condition::Present, Expiry::Never), Err(conflict("a", 0)));
         assert_eq!(memory.delete("a", Condition::Always), Ok(None));
     }
     assert!(memory.spaces.is_empty());
@@ -142,6 +199,7 @@ fn refuses_bad_settings_and_states() {
 enum Step {
     Put(u8, u8, Expiry),
     Delete(u8),
+    Swap(u8, u8),
     Increment(u8, i64),
     Wait(u64),
 }
@@ -151,6 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0_u8..6, 0_u8..9, expiry).prop_map(|(key, value, expiry)| Step::Put(key, value, expiry)),
         (0_u8..6).prop_map(Step::Delete),
+        (0_u8..6, 0_u8..6).prop_map(|(gone, come)| Step::Swap(gone, come)),
         (0_u8..6, -5_i64..5).prop_map(|(key, by)| Step::Increment(key, by)),
         (0_u64..30).prop_map(Step::Wait),
     ]
@@ -163,6 +222,11 @@ fn run(memory: &mut Memory, step: &Step) {
             put(memory, &name(*key), &value.to_string(), *expiry).unwrap();
         }
         Step::Delete(key) => drop(memory.delete(&name(*key), Condition::Always).unwrap()),
+        Step::Swap(gone, come) => {
+            let gone = write(&name(*gone), Condition::Always, Action::Delete);
+            let come = write(&format!("s{come}"), Condition::Always, content("s"));
+            memory.commit(vec![gone, come]).unwrap();
+        }
         Step::Increment(key, by) => drop(memory.increment(&name(*key), *by).unwrap()),
         Step::Wait(ms) => native::advance(Duration::from_millis(*ms)),
     }

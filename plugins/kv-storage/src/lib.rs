@@ -1,13 +1,14 @@
-//! `kv.store` over the platform's durable tables. It owns the difference between the two contracts: expiry that is
-//! kept, deletions that say whether there was something, and increments. Everything else passes through.
+//! `kv.store` over the platform's durable tables. It owns the difference between the two contracts: deletions that say
+//! whether there was something, increments, and the quota of a namespace. Everything else passes through.
 //!
-//! Its invariant: every write is one commit whose condition holds at that commit, so what it answers is what happened.
+//! Its invariant: every write is one commit whose condition and quota hold at that commit, so what it answers is what
+//! happened.
 
 use platform_sdk::{
     Problem, context, export,
     kv::{
-        Change, Condition, Entry, Error, Expiry, Result, Store, check_expiry, check_key, check_limit, check_value,
-        number,
+        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Quotas, Result, Store, Usage, Write,
+        check_key, check_keys, check_limit, check_writes, number,
     },
     storage::{self, Table},
 };
@@ -15,19 +16,26 @@ use platform_sdk::{
 /// The entries of a namespace; storage keeps namespaces apart.
 const ENTRIES: Table = Table::new("entries");
 
-/// How often a write that depends on what it read is tried again when another write came between.
+/// How often an increment is tried again when another write came between.
 const TRIES: u32 = 64;
 
 /// The store has no state of its own.
-struct Durable;
+struct Durable {
+    quotas: Quotas,
+}
 
-export!(kv::Store for Durable, mode = "reused", grants = ["storage"]);
+export!(
+    kv::Store for Durable,
+    mode = "reused",
+    grants = ["storage"],
+    settings_schema = include_str!("../settings.schema.json")
+);
 
 impl Store for Durable {
-    type Settings = ();
+    type Settings = Quotas;
 
-    fn configure((): ()) -> std::result::Result<Self, Problem> {
-        Ok(Self)
+    fn configure(quotas: Quotas) -> std::result::Result<Self, Problem> {
+        Ok(Self { quotas })
     }
 
     fn self_test(&mut self) -> std::result::Result<(), Problem> {
@@ -39,16 +47,15 @@ impl Store for Durable {
         Ok(ENTRIES.get(key)?.map(entry))
     }
 
+    fn get_many(&mut self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        check_keys(keys)?;
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        Ok(ENTRIES.get_many(&keys)?.into_iter().map(|found| found.map(entry)).collect())
+    }
+
     fn put(&mut self, key: &str, value: Vec<u8>, condition: Condition, expiry: Expiry) -> Result<u64> {
-        check_key(key)?;
-        check_value(&value)?;
-        check_expiry(expiry)?;
-        let ttl_ms = match expiry {
-            Expiry::Never => None,
-            Expiry::AfterMs(ttl) => Some(ttl),
-            Expiry::Keep => return put_keeping_expiry(key, &value, condition),
-        };
-        Ok(ENTRIES.put(key, &value, condition.into(), ttl_ms)?)
+        let action = Action::Put(Content { value, expiry });
+        self.commit(vec![Write { key: key.to_owned(), condition, action }])
     }
 
     fn delete(&mut self, key: &str, condition: Condition) -> Result<Option<u64>> {
@@ -57,7 +64,7 @@ impl Store for Durable {
             // Nothing can be deleted when it holds; only what it says about the key is asked.
             return match ENTRIES.get(key)? {
                 None => Ok(None),
-                Some(found) => Err(Error::Conflict(found.revision)),
+                Some(found) => Err(conflict(key, found.revision)),
             };
         }
         let wanted = if condition == Condition::Always { Condition::Present } else { condition };
@@ -68,6 +75,11 @@ impl Store for Durable {
         }
     }
 
+    fn commit(&mut self, writes: Vec<Write>) -> Result<u64> {
+        check_writes(&writes)?;
+        self.make(&writes.iter().map(bound).collect::<Vec<_>>())
+    }
+
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
         for _ in 0..TRIES {
@@ -76,12 +88,21 @@ impl Store for Durable {
             let new = old
                 .checked_add(by)
                 .ok_or_else(|| Error::Invalid(format!("{old} plus {by} does not fit in 64 bits")))?;
-            match replace(key, new.to_string().as_bytes(), found.as_ref()) {
+            let text = new.to_string();
+            let condition = found.map_or(storage::Condition::Absent, |found| storage::Condition::At(found.revision));
+            let replace = storage::Replace { key, value: text.as_bytes(), condition };
+            match self.make(&[storage::Write::Replace(replace)]) {
                 Err(Error::Conflict(_)) => {}
                 done => return done.map(|_| new),
             }
         }
-        Err(contended(key))
+        Err(Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again")))
+    }
+
+    fn used(&mut self) -> Result<Usage> {
+        let storage::Usage { keys, bytes } = ENTRIES.used()?;
+        let quota = self.quotas.of(&context::namespace());
+        Ok(Usage { keys, bytes, keys_quota: quota.keys, bytes_quota: quota.bytes })
     }
 
     fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Entry)>> {
@@ -99,39 +120,33 @@ impl Store for Durable {
     }
 }
 
-/// Writes a value under the expiry that the key has. The table takes a time to live with each write, so the entry is
-/// read first and written only if it is still the same.
-fn put_keeping_expiry(key: &str, value: &[u8], condition: Condition) -> Result<u64> {
-    for _ in 0..TRIES {
-        let found = ENTRIES.get(key)?;
-        let revision = found.as_ref().map_or(0, |found| found.revision);
-        let holds = match condition {
-            Condition::Always => true,
-            Condition::Absent => found.is_none(),
-            Condition::Present => found.is_some(),
-            Condition::At(wanted) => wanted == revision,
-        };
-        if !holds {
-            return Err(Error::Conflict(revision));
+impl Durable {
+    /// Makes writes within the quota of the call's namespace.
+    fn make(&self, writes: &[storage::Write<'_>]) -> Result<u64> {
+        let quota = self.quotas.of(&context::namespace());
+        let limit = storage::Usage { keys: quota.keys.unwrap_or(u64::MAX), bytes: quota.bytes.unwrap_or(u64::MAX) };
+        Ok(ENTRIES.commit_within(writes, limit)?)
+    }
+}
+
+/// A write as the table takes it.
+fn bound(write: &Write) -> storage::Write<'_> {
+    let (key, condition) = (write.key.as_str(), storage::Condition::from(write.condition));
+    match &write.action {
+        Action::Delete => storage::Write::Delete(storage::Delete { key, condition }),
+        Action::Check => storage::Write::Check(storage::Check { key, condition }),
+        Action::Put(Content { value, expiry: Expiry::Keep }) => {
+            storage::Write::Replace(storage::Replace { key, value, condition })
         }
-        match replace(key, value, found.as_ref()) {
-            Err(Error::Conflict(_)) => {}
-            done => return done,
+        Action::Put(Content { value, expiry }) => {
+            let ttl_ms = if let Expiry::AfterMs(ttl) = expiry { Some(*ttl) } else { None };
+            storage::Write::Put(storage::Put { key, value, condition, ttl_ms })
         }
     }
-    Err(contended(key))
 }
 
-/// Writes a value if the key still holds what was found, for as long as that had to live.
-fn replace(key: &str, value: &[u8], found: Option<&storage::Entry>) -> Result<u64> {
-    let condition = found.map_or(storage::Condition::Absent, |found| storage::Condition::At(found.revision));
-    let expires_ms = found.and_then(|found| found.expires_ms);
-    let ttl_ms = expires_ms.map(|expires| expires.saturating_sub(context::time_ms()).max(1));
-    Ok(ENTRIES.put(key, value, condition, ttl_ms)?)
-}
-
-fn contended(key: &str) -> Error {
-    Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again"))
+fn conflict(key: &str, revision: u64) -> Error {
+    Error::Conflict(Conflict { key: key.to_owned(), revision })
 }
 
 fn entry(found: storage::Entry) -> Entry {

@@ -7,9 +7,10 @@
 pub mod kv {
     pub use crate::{
         bindings::client::platform::kv::store::{
-            Change, Condition, Expiry, changes, delete, get, increment, put, revision, scan,
+            Action, Change, Condition, Content, Expiry, Usage, Write, changes, commit, delete, get, get_many,
+            increment, put, revision, scan, used,
         },
-        kv::{Entry, Error},
+        kv::{Conflict, Entry, Error},
     };
 }
 

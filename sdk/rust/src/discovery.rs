@@ -84,11 +84,13 @@ pub trait Registry: Sized + 'static {
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
-            storage::Error::Conflict(revision) => {
+            storage::Error::Conflict(met) => {
+                let revision = met.revision;
                 Self::Other(format!("the registration is at revision {revision}, which the write does not allow"))
             }
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
             storage::Error::TooLarge(what) => Self::TooLarge(what),
+            storage::Error::Full(what) => Self::Unavailable(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),
             storage::Error::Other(why) => Self::Other(why),

@@ -1,6 +1,8 @@
 //! Slot `kv.store`: values under keys, with revisions and expiry.
 
-use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     Problem,
@@ -10,16 +12,18 @@ use crate::{
 };
 
 pub use crate::bindings::kv::{
-    exports::platform::kv::store::{Change, Condition, Expiry},
-    platform::kv::types::{Entry, Error},
+    exports::platform::kv::store::{Action, Change, Condition, Content, Expiry, Usage, Write},
+    platform::kv::types::{Conflict, Entry, Error},
 };
 
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 /// Largest value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
-/// Most entries or changes in one answer.
+/// Most entries or changes in one answer, and most keys in one read or commit.
 pub const MAX_LIMIT: u32 = 1000;
+/// Most bytes of keys and values in one read or commit of several keys.
+pub const MAX_COMMIT_BYTES: usize = 16 << 20;
 
 /// Result of a call to a store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -50,6 +54,12 @@ pub trait Store: Sized + 'static {
     /// See [`Error`].
     fn get(&mut self, key: &str) -> Result<Option<Entry>>;
 
+    /// What 1 to 1000 keys hold, in the order asked and all of one moment.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when the answer is more than 16 MiB; see [`Error`] for the others.
+    fn get_many(&mut self, keys: &[String]) -> Result<Vec<Option<Entry>>>;
+
     /// Sets a key if the condition holds; the revision of the write.
     ///
     /// # Errors
@@ -62,11 +72,24 @@ pub trait Store: Sized + 'static {
     /// [`Error::Conflict`] when the condition does not hold; see [`Error`] for the others.
     fn delete(&mut self, key: &str, condition: Condition) -> Result<Option<u64>>;
 
+    /// Makes all of the writes or none; their shared revision, or the current one when nothing was there to change.
+    /// Conditions are checked against the state before the commit.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when a condition does not hold; see [`Error`] for the others.
+    fn commit(&mut self, writes: Vec<Write>) -> Result<u64>;
+
     /// Adds to a decimal number and returns the sum; an absent key counts as 0. [`number`] reads the value.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the value is no number or the sum does not fit; see [`Error`] for the others.
     fn increment(&mut self, key: &str, by: i64) -> Result<i64>;
+
+    /// What the namespace holds; expired keys count until they are removed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn used(&mut self) -> Result<Usage>;
 
     /// Entries whose key starts with `prefix` and is greater than `after`, in byte order, at most `limit`.
     ///
@@ -86,6 +109,34 @@ pub trait Store: Sized + 'static {
     /// # Errors
     /// See [`Error`].
     fn revision(&mut self) -> Result<u64>;
+}
+
+/// How much a namespace may hold; without a number, as much as there is room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Most keys.
+    pub keys: Option<u64>,
+    /// Most bytes of keys and values.
+    pub bytes: Option<u64>,
+}
+
+/// The quotas of all namespaces, as stores take them in their settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quotas {
+    /// That of every namespace that has none of its own.
+    pub quota: Quota,
+    /// Those of single namespaces, by name.
+    pub quotas: BTreeMap<String, Quota>,
+}
+
+impl Quotas {
+    /// The quota of a namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Quota {
+        self.quotas.get(namespace).copied().unwrap_or(self.quota)
+    }
 }
 
 /// Checks a key: 1 to 1024 bytes without control characters.
@@ -127,6 +178,51 @@ pub fn check_expiry(expiry: Expiry) -> Result<()> {
     Ok(())
 }
 
+/// Checks the keys of one read: 1 to 1000, each as [`check_key`] wants it.
+///
+/// # Errors
+/// [`Error::Invalid`] or [`Error::TooLarge`], with the rule that is broken.
+pub fn check_keys(keys: &[String]) -> Result<()> {
+    check_count(keys.len())?;
+    keys.iter().try_for_each(|key| check_key(key))
+}
+
+/// Checks the writes of one commit: 1 to 1000 of them, each of a key of its own, with at most 16 MiB together.
+///
+/// # Errors
+/// [`Error::Invalid`] or [`Error::TooLarge`], with the rule that is broken.
+pub fn check_writes(writes: &[Write]) -> Result<()> {
+    check_count(writes.len())?;
+    let mut bytes = 0;
+    let mut keys = BTreeSet::new();
+    for write in writes {
+        check_key(&write.key)?;
+        bytes += write.key.len();
+        if let Action::Put(content) = &write.action {
+            check_value(&content.value)?;
+            check_expiry(content.expiry)?;
+            bytes += content.value.len();
+        }
+        if !keys.insert(write.key.as_str()) {
+            return Err(Error::Invalid(format!("the key `{}` is written twice in one commit", write.key)));
+        }
+    }
+    if bytes > MAX_COMMIT_BYTES {
+        return Err(Error::TooLarge(format!("the commit has {bytes} bytes, the limit is {MAX_COMMIT_BYTES}")));
+    }
+    Ok(())
+}
+
+fn check_count(count: usize) -> Result<()> {
+    match count {
+        0 => Err(Error::Invalid("there are no keys, the least is 1".into())),
+        count if count > MAX_LIMIT as usize => {
+            Err(Error::TooLarge(format!("there are {count} keys, the limit is {MAX_LIMIT}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A limit that can be served: larger ones are cut to 1000.
 ///
 /// # Errors
@@ -153,9 +249,10 @@ pub fn number(value: &[u8]) -> Result<i64> {
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
-            storage::Error::Conflict(revision) => Self::Conflict(revision),
+            storage::Error::Conflict(storage::Conflict { key, revision }) => Self::Conflict(Conflict { key, revision }),
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
             storage::Error::TooLarge(what) => Self::TooLarge(what),
+            storage::Error::Full(what) => Self::Quota(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),
             storage::Error::Other(why) => Self::Other(why),
@@ -184,6 +281,10 @@ impl<P: Store + Instance<State = P>> Guest for Adapter<P> {
         with(|store: &mut P| store.get(&key))
     }
 
+    fn get_many(keys: Vec<String>) -> Result<Vec<Option<Entry>>> {
+        with(|store: &mut P| store.get_many(&keys))
+    }
+
     fn put(key: String, value: Vec<u8>, condition: Condition, expiry: Expiry) -> Result<u64> {
         with(|store: &mut P| store.put(&key, value, condition, expiry))
     }
@@ -192,8 +293,16 @@ impl<P: Store + Instance<State = P>> Guest for Adapter<P> {
         with(|store: &mut P| store.delete(&key, condition))
     }
 
+    fn commit(writes: Vec<Write>) -> Result<u64> {
+        with(|store: &mut P| store.commit(writes))
+    }
+
     fn increment(key: String, by: i64) -> Result<i64> {
         with(|store: &mut P| store.increment(&key, by))
+    }
+
+    fn used() -> Result<Usage> {
+        with(|store: &mut P| store.used())
     }
 
     fn scan(prefix: String, after: Option<String>, limit: u32) -> Result<Vec<(String, Entry)>> {

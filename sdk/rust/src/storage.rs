@@ -8,8 +8,8 @@ use crate::native as host;
 
 pub use crate::bindings::storage::platform::storage::{
     journal::Item,
-    table::{Change, Condition, Delete, Entry, Put, Touch, Write},
-    types::Error,
+    table::{Change, Check, Condition, Delete, Entry, Put, Replace, Touch, Usage, Write},
+    types::{Conflict, Error},
 };
 
 /// Result of a storage call.
@@ -35,12 +35,36 @@ impl Table {
         host::table::get(self.0, key)
     }
 
+    /// What 1 to 1000 keys hold, in the order asked and all of one moment.
+    ///
+    /// # Errors
+    /// When a key is not allowed, the answer is more than 16 MiB, or storage can't answer.
+    pub fn get_many(self, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
+        host::table::get_many(self.0, keys)
+    }
+
     /// Makes all of the writes or none; their shared revision. Conditions see the state before the commit.
     ///
     /// # Errors
     /// [`Error::Conflict`] when a condition does not hold; limits; storage can't answer.
     pub fn commit(self, writes: &[Write<'_>]) -> Result<u64> {
         host::table::commit(self.0, writes)
+    }
+
+    /// The same if the table then holds no more than `limit`, or no more than before.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; [`Error::Full`].
+    pub fn commit_within(self, writes: &[Write<'_>], limit: Usage) -> Result<u64> {
+        host::table::commit_within(self.0, writes, limit)
+    }
+
+    /// What the table holds, with what has expired and was not removed yet.
+    ///
+    /// # Errors
+    /// When storage can't answer.
+    pub fn used(self) -> Result<Usage> {
+        host::table::used(self.0)
     }
 
     /// Sets one key if the condition holds; its revision. Without `ttl_ms` the key stays.

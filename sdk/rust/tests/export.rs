@@ -69,6 +69,10 @@ impl kv::Store for Counter {
         Ok(None)
     }
 
+    fn get_many(&mut self, keys: &[String]) -> kv::Result<Vec<Option<kv::Entry>>> {
+        Ok(keys.iter().map(|_| None).collect())
+    }
+
     fn put(&mut self, _: &str, _: Vec<u8>, _: kv::Condition, _: kv::Expiry) -> kv::Result<u64> {
         self.0 += 1;
         Ok(self.0.into())
@@ -78,8 +82,16 @@ impl kv::Store for Counter {
         Ok(None)
     }
 
+    fn commit(&mut self, _: Vec<kv::Write>) -> kv::Result<u64> {
+        Ok(0)
+    }
+
     fn increment(&mut self, _: &str, by: i64) -> kv::Result<i64> {
         Ok(by)
+    }
+
+    fn used(&mut self) -> kv::Result<kv::Usage> {
+        Ok(kv::Usage { keys: 0, bytes: 0, keys_quota: None, bytes_quota: None })
     }
 
     fn scan(&mut self, _: &str, _: Option<&str>, _: u32) -> kv::Result<Vec<(String, kv::Entry)>> {

@@ -18,7 +18,7 @@ use platform_control::{
 };
 use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName};
 use platform_runtime::{Artifacts, Engine, EngineConfig};
-use platform_storage::{Change, Entry, Item, Memory, Options, Scope, Storage, Write};
+use platform_storage::{Change, Entry, Item, Memory, Options, Scope, Storage, Usage, Write};
 use serde_json::{Map, Value};
 
 use crate::guest::Guest;
@@ -199,7 +199,19 @@ impl Storage for Faulty {
         self.inner.get(scope, table, key).await
     }
 
-    async fn commit(&self, scope: &Scope, table: &str, writes: Vec<Write>) -> platform_storage::Result<u64> {
+    async fn get_many(
+        &self, scope: &Scope, table: &str, keys: &[&str],
+    ) -> platform_storage::Result<Vec<Option<Entry>>> {
+        self.inner.get_many(scope, table, keys).await
+    }
+
+    async fn used(&self, scope: &Scope, table: &str) -> platform_storage::Result<Usage> {
+        self.inner.used(scope, table).await
+    }
+
+    async fn commit_within(
+        &self, scope: &Scope, table: &str, writes: Vec<Write>, limit: Usage,
+    ) -> platform_storage::Result<u64> {
         let fault = self.fault.load(Ordering::SeqCst);
         let failure = || platform_storage::Error::Unavailable("the disk is full".to_owned());
         match fault {
@@ -207,7 +219,7 @@ impl Storage for Faulty {
             HANG_BEFORE => return std::future::pending().await,
             _ => {}
         }
-        let revision = self.inner.commit(scope, table, writes).await?;
+        let revision = self.inner.commit_within(scope, table, writes, limit).await?;
         match fault {
             LIE => {
                 self.fail(NONE);

@@ -3,6 +3,8 @@
 //! Knows the command's arguments and how entries look; the rules of keys and revisions are the daemon's. Invariant: a value
 //! that is written to a pipe or a file is written byte for byte.
 
+mod commit;
+
 use std::{
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -12,19 +14,20 @@ use std::{
 use bytes::Bytes;
 use clap::{ArgGroup, Args, Subcommand};
 use platform_proto::kv::v1::{
-    DeleteRequest, Entry, GetRequest, IncrementRequest, ListRequest, ListResponse, PutRequest, WatchEvent,
-    WatchRequest, delete_request, put_request, watch_event::Event,
+    BatchGetRequest, DeleteRequest, Entry, GetRequest, GetUsageRequest, IncrementRequest, ListRequest, ListResponse, PutRequest,
+    WatchEvent, WatchRequest, delete_request, put_request, watch_event::Event,
 };
 use prost_types::Timestamp;
 
+use self::commit::Commit;
 use super::{
     Context,
     client::{Client, TIMEOUT},
     failure::{Exit, Failure},
     input,
-    output::{preview, show},
+    output::{Output, preview, show},
     pages,
-    quantity::{milliseconds, positive_duration},
+    quantity::{human_bytes, milliseconds, positive_duration},
     watch::{self, Shown},
 };
 
@@ -34,8 +37,10 @@ const VALUE_BYTES: u64 = 8 << 20;
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Reads one key; exits with 1 when there is none.
-    #[command(after_help = "Examples:\n  platform kv get greeting\n  platform kv get logo --raw > logo.png")]
+    /// Reads keys; exits with 1 when one of them is not there.
+    #[command(
+        after_help = "Examples:\n  platform kv get greeting\n  platform kv get logo --raw > logo.png\n  platform kv get a b c"
+    )]
     Get(Get),
     /// Writes one key; exits with 1 when a condition does not hold.
     #[command(override_usage = "platform kv put [OPTIONS] <KEY> <VALUE|-|--file FILE>")]
@@ -47,9 +52,20 @@ pub(crate) enum Command {
     /// Deletes one key, or all that start with a prefix; deleting what is absent succeeds.
     #[command(after_help = "Example:\n  platform kv delete greeting --if-revision 7")]
     Delete(Delete),
+    /// Makes several writes, all or none; exits with 1 when a condition does not hold.
+    #[command(
+        after_help = "Each line is a JSON object with `key`; then `text` or `value` (base64) with `ttl` or `keepTtl`, or `delete`; \
+        and\n`ifAbsent`, `ifPresent` or `ifRevision`. A line with nothing but a condition only checks it.\n\n\
+        Example, with two lines in transfer.jsonl:\n  platform kv commit --file transfer.jsonl\n  \
+        {\"key\": \"from\", \"text\": \"90\", \"ifRevision\": 7}\n  {\"key\": \"to\", \"text\": \"10\", \"ifAbsent\": true}"
+    )]
+    Commit(Commit),
     /// Adds to a number; an absent key counts as 0.
     #[command(after_help = "Example:\n  platform kv increment visits --by 10")]
     Increment(Increment),
+    /// Shows how much the namespace holds, and may hold.
+    #[command(after_help = "Example:\n  platform kv usage --namespace dev")]
+    Usage,
     /// Lists keys in order.
     #[command(after_help = "Example:\n  platform kv list users/ --limit 10")]
     List(List),
@@ -60,9 +76,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// The key.
-    key: String,
-    /// Writes the bare value, also to a terminal.
+    /// The key; up to 1000 are read at one moment.
+    #[arg(required = true, value_name = "KEY")]
+    keys: Vec<String>,
+    /// Writes the bare value of one key, also to a terminal.
     #[arg(long)]
     raw: bool,
 }
@@ -142,15 +159,20 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Get(arguments) => get(context, arguments).await,
         Command::Put(arguments) => put(context, arguments).await,
         Command::Delete(arguments) => delete(context, arguments).await,
+        Command::Commit(arguments) => commit::run(context, arguments).await,
         Command::Increment(arguments) => increment(context, arguments).await,
+        Command::Usage => usage(context).await,
         Command::List(arguments) => list(context, arguments).await,
         Command::Watch(arguments) => follow(context, arguments).await,
     }
 }
 
 async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
+    let Ok([key]) = <[String; 1]>::try_from(arguments.keys.clone()) else {
+        return get_many(context, arguments).await;
+    };
     let client = context.connect().await?;
-    let request = client.request(TIMEOUT, GetRequest { key: arguments.key });
+    let request = client.request(TIMEOUT, GetRequest { key });
     let entry = client.call(client.kv().get(request)).await?;
     let output = context.output;
     if arguments.raw || (output.is_human() && !io::stdout().is_terminal()) {
@@ -161,6 +183,39 @@ async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
         output.answer("platform.kv.v1.Entry", &entry, || String::from_utf8_lossy(&entry.value).into_owned())?;
     }
     Ok(Exit::Done)
+}
+
+async fn get_many(context: &Context, arguments: Get) -> Result<Exit, Failure> {
+    if arguments.raw {
+        return Err(Failure::usage("`--raw` writes the value of one key; ask for one"));
+    }
+    let client = context.connect().await?;
+    let request = client.request(TIMEOUT, BatchGetRequest { keys: arguments.keys });
+    let found = client.call(client.kv().batch_get(request)).await?;
+    let output = context.output;
+    output.answer("platform.kv.v1.BatchGetResponse", &found, || entries(output, &found.entries))?;
+    if !found.missing.is_empty() {
+        output.note(&format!("there is no {}", quoted(&found.missing)));
+        return Ok(Exit::No);
+    }
+    Ok(Exit::Done)
+}
+
+fn quoted(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("`{}`", key.escape_debug())).collect::<Vec<_>>().join(", ")
+}
+
+/// Entries as a table for people.
+fn entries(output: Output, entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return String::new();
+    }
+    let mut table = output.table(&["KEY", "REVISION", "EXPIRES", "VALUE"]);
+    for entry in entries {
+        let (revision, expires) = (entry.revision.to_string(), time(entry.expire_time));
+        table.add_row([entry.key.clone(), revision, expires, preview(&entry.value)]);
+    }
+    show(&table)
 }
 
 async fn put(context: &Context, arguments: Put) -> Result<Exit, Failure> {
@@ -181,7 +236,7 @@ async fn put(context: &Context, arguments: Put) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let size = value.len() as u64;
     let request = client.request(TIMEOUT, PutRequest { key: arguments.key, value, condition, expiry });
-    let progress = context.output.progress(format!("writing {}", super::quantity::human_bytes(size)));
+    let progress = context.output.progress(format!("writing {}", human_bytes(size)));
     let written = client.call(client.kv().put(request)).await;
     drop(progress);
     let written = written?;
@@ -214,6 +269,21 @@ async fn increment(context: &Context, arguments: Increment) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
+async fn usage(context: &Context) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let usage = client.call(client.kv().get_usage(client.request(TIMEOUT, GetUsageRequest {}))).await?;
+    let of = |used: String, quota: Option<String>| match quota {
+        Some(quota) => format!("{used} of {quota}"),
+        None => used,
+    };
+    context.output.answer("platform.kv.v1.Usage", &usage, || {
+        let keys = of(usage.keys.to_string(), usage.keys_quota.map(|quota| quota.to_string()));
+        let bytes = of(human_bytes(usage.bytes), usage.bytes_quota.map(human_bytes));
+        context.output.fields(&[("keys", keys), ("bytes", bytes)])
+    })?;
+    Ok(Exit::Done)
+}
+
 async fn list(context: &Context, arguments: List) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let (entries, next_page_token) = pages::read(arguments.limit, async |limit, page_token| {
@@ -227,18 +297,7 @@ async fn list(context: &Context, arguments: List) -> Result<Exit, Failure> {
         output.note("no keys");
     }
     let answer = ListResponse { entries, next_page_token };
-    output.answer("platform.kv.v1.ListResponse", &answer, || {
-        let mut table = output.table(&["KEY", "REVISION", "EXPIRES", "VALUE"]);
-        for entry in &answer.entries {
-            table.add_row([
-                entry.key.clone(),
-                entry.revision.to_string(),
-                time(entry.expire_time),
-                preview(&entry.value),
-            ]);
-        }
-        if answer.entries.is_empty() { String::new() } else { show(&table) }
-    })?;
+    output.answer("platform.kv.v1.ListResponse", &answer, || self::entries(output, &answer.entries))?;
     if !answer.next_page_token.is_empty() {
         output.note("there are more; raise `--limit`");
     }

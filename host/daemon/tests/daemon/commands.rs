@@ -67,6 +67,47 @@ fn values() {
     daemon.stop();
 }
 
+#[test]
+fn several_values() {
+    let (root, data) = place();
+    let daemon = Daemon::start(&data);
+    let file = root.path().join("writes");
+    let commit = |lines: &str| {
+        fs::write(&file, lines).unwrap();
+        daemon.run(&["--output", "json", "kv", "commit", "--file", file.to_str().unwrap()])
+    };
+    let made = commit("{\"key\": \"a\", \"text\": \"1\", \"ifAbsent\": true}\n\n{\"key\": \"b\", \"value\": \"/wA=\", \"ttl\": \"1h\"}\n");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let refused = commit("{\"key\": \"c\", \"text\": \"1\"}\n{\"key\": \"a\", \"ifAbsent\": true}\n");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("`a`"), "{}", text(&refused.stderr));
+    let got = daemon.run(&["--output", "json", "kv", "get", "a", "b", "c"]);
+    assert_eq!(got.status.code(), Some(1), "one is missing");
+    let got: serde_json::Value = serde_json::from_slice(&got.stdout).unwrap();
+    assert_eq!((&got["entries"][1]["value"], &got["missing"]), (&json!("/wA="), &json!(["c"])));
+    assert_eq!(daemon.ok(&["kv", "get", "a", "b"]).lines().count(), 3);
+    daemon.fails(2, &["kv", "get", "a", "b", "--raw"]);
+    assert_eq!(commit("{\"key\": \"a\", \"delete\": true}\n").status.code(), Some(0));
+    assert_eq!(commit("{\"key\": \"a\", \"txt\": \"1\"}\n").status.code(), Some(2));
+    assert_eq!(commit("").status.code(), Some(2), "nothing to do is a mistake");
+    let usage = daemon.json(&["kv", "usage"]);
+    assert_eq!((&usage["keys"], &usage["bytes"]), (&json!("1"), &json!("3")));
+
+    let settings = r#"{"quotas": {"default": {"keys": 2, "bytes": 10}}}"#;
+    daemon.ok(&["plugin", "bind", "kv.store", "kv-storage", "--settings", settings]);
+    assert!(daemon.ok(&["kv", "usage"]).contains("1 of 2"));
+    daemon.ok(&["kv", "put", "c", "1"]);
+    assert!(daemon.fails(2, &["kv", "put", "d", "1"]).contains("3 keys"));
+    daemon.fails(2, &["kv", "put", "c", "123456789"]);
+    daemon.ok(&["--namespace", "other", "kv", "put", "d", "1"]);
+    daemon.stop();
+    let daemon = Daemon::start(&data);
+    assert!(daemon.fails(2, &["kv", "put", "d", "1"]).contains("3 keys"), "a quota outlives a restart");
+    daemon.ok(&["kv", "delete", "c"]);
+    daemon.ok(&["kv", "put", "d", "1"]);
+    daemon.stop();
+}
+
 /// A watch whose lines the test reads.
 pub(crate) struct Watch {
     child: Child,

@@ -49,12 +49,13 @@ fn classify(fault: &runtime::Fault) -> (Code, &'static str) {
     }
 }
 
-fn conflict(revision: u64) -> Fault {
+fn conflict(met: kv::Conflict) -> Fault {
+    let kv::Conflict { key, revision } = met;
     let message = match revision {
-        0 => "the condition does not hold: there is no such key".to_owned(),
-        revision => format!("the condition does not hold: the key is at revision {revision}"),
+        0 => format!("the condition does not hold: there is no key `{}`", key.escape_debug()),
+        revision => format!("the condition does not hold: `{}` is at revision {revision}", key.escape_debug()),
     };
-    Fault::new(Code::Aborted, "CONFLICT", message).with("revision", revision.to_string())
+    Fault::new(Code::Aborted, "CONFLICT", message).with("key", key).with("revision", revision.to_string())
 }
 
 fn compacted(oldest: u64) -> Fault {
@@ -66,7 +67,7 @@ fn compacted(oldest: u64) -> Fault {
 impl CapabilityError for kv::Error {
     fn fault(self) -> Fault {
         match self {
-            Self::Conflict(revision) => conflict(revision),
+            Self::Conflict(met) => conflict(met),
             Self::Compacted(oldest) => compacted(oldest),
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
@@ -142,7 +143,8 @@ mod tests {
 
     #[test]
     fn conflicts_tell_the_revision_to_programs() {
-        let fault = Fault::from(status(CallError::Capability(kv::Error::Conflict(7))));
+        let met = kv::Conflict { key: "a".to_owned(), revision: 7 };
+        let fault = Fault::from(status(CallError::Capability(kv::Error::Conflict(met))));
         assert_eq!((fault.reason(), fault.http_status().as_u16()), ("CONFLICT", 409));
         assert_eq!(serde_json::to_value(fault.problem()).unwrap()["metadata"]["revision"], "7");
     }

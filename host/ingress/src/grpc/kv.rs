@@ -1,7 +1,9 @@
 //! `platform.kv.v1.Kv`.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, stream};
-use platform_capability::kv::{self, Change, Condition, Expiry};
+use platform_capability::kv::{self, Action, Change, Condition, Content, Expiry, Usage, Write};
 use platform_dataplane::Event;
 use platform_proto::kv::v1::{self as proto, kv_server::Kv, watch_event};
 use tonic::{Code, Request, Response, Status};
@@ -35,6 +37,22 @@ impl Kv for KvService {
         Ok(Response::new(entry(key.clone(), found)))
     }
 
+    async fn batch_get(
+        &self, request: Request<proto::BatchGetRequest>,
+    ) -> Result<Response<proto::BatchGetResponse>, Status> {
+        let call = &admitted(&request)?.call;
+        let keys: Vec<&str> = request.get_ref().keys.iter().map(String::as_str).collect();
+        let found = self.0.plane.kv().get_many(call, &keys).await.map_err(status)?;
+        let mut answer = proto::BatchGetResponse::default();
+        for (key, found) in keys.into_iter().zip(found) {
+            match found {
+                Some(found) => answer.entries.push(entry(key.to_owned(), found)),
+                None => answer.missing.push(key.to_owned()),
+            }
+        }
+        Ok(Response::new(answer))
+    }
+
     async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::PutResponse>, Status> {
         let call = &admitted(&request)?.call;
         let put = request.get_ref();
@@ -65,6 +83,13 @@ impl Kv for KvService {
         Ok(Response::new(proto::DeleteResponse { revision }))
     }
 
+    async fn commit(&self, request: Request<proto::CommitRequest>) -> Result<Response<proto::CommitResponse>, Status> {
+        let call = Arc::clone(&admitted(&request)?.call);
+        let writes: Vec<Write> = request.into_inner().writes.into_iter().map(write).collect();
+        let revision = self.0.plane.kv().commit(&call, &writes).await.map_err(status)?;
+        Ok(Response::new(proto::CommitResponse { revision }))
+    }
+
     async fn increment(
         &self, request: Request<proto::IncrementRequest>,
     ) -> Result<Response<proto::IncrementResponse>, Status> {
@@ -73,6 +98,12 @@ impl Kv for KvService {
         let by = increment.by.unwrap_or(1);
         let value = self.0.plane.kv().increment(call, &increment.key, by).await.map_err(status)?;
         Ok(Response::new(proto::IncrementResponse { value }))
+    }
+
+    async fn get_usage(&self, request: Request<proto::GetUsageRequest>) -> Result<Response<proto::Usage>, Status> {
+        let Usage { keys, bytes, keys_quota, bytes_quota } =
+            self.0.plane.kv().used(&admitted(&request)?.call).await.map_err(status)?;
+        Ok(Response::new(proto::Usage { keys, bytes, keys_quota, bytes_quota }))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
@@ -115,6 +146,28 @@ impl Kv for KvService {
         let events = stream::iter([Ok(progress(after))]).chain(events);
         Ok(Response::new(self.0.guard(admitted, events)?))
     }
+}
+
+fn write(write: proto::Write) -> Write {
+    let condition = match write.condition {
+        Some(proto::write::Condition::IfAbsent(true)) => Condition::Absent,
+        Some(proto::write::Condition::IfPresent(true)) => Condition::Present,
+        Some(proto::write::Condition::IfRevision(revision)) => Condition::At(revision),
+        Some(_) | None => Condition::Always,
+    };
+    let action = match write.action {
+        Some(proto::write::Action::Put(put)) => {
+            let expiry = match put.expiry {
+                Some(proto::write::put::Expiry::TtlMs(ttl_ms)) => Expiry::AfterMs(ttl_ms),
+                Some(proto::write::put::Expiry::KeepTtl(true)) => Expiry::Keep,
+                Some(_) | None => Expiry::Never,
+            };
+            Action::Put(Content { value: put.value.into(), expiry })
+        }
+        Some(proto::write::Action::Delete(true)) => Action::Delete,
+        Some(_) | None => Action::Check,
+    };
+    Write { key: write.key, condition, action }
 }
 
 fn entry(key: String, entry: kv::Entry) -> proto::Entry {

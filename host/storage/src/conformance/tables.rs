@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future;
 
-use super::{delete, put, put_if, touch};
+use super::{SOON, check, conflict, delete, put, put_for, put_if, replace, touch};
 use crate::{
     Change, Condition, Entry, Error, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT, MAX_NAME_BYTES, MAX_VALUE_BYTES,
-    Result, Scope, Storage, Write,
+    Result, Scope, Storage, Usage, Write,
 };
 
 const NOW: Duration = Duration::ZERO;
@@ -65,9 +65,9 @@ pub(super) async fn conditions(storage: &dyn Storage) -> Result<()> {
     ];
     for (key, condition, at) in refused {
         let deletion = Write::Delete { key: key.to_owned(), condition };
-        for write in [put_if(key, "x", condition), deletion] {
+        for write in [put_if(key, "x", condition), replace(key, "x", condition), deletion, check(key, condition)] {
             let answer = storage.commit(&scope, "t", vec![write]).await;
-            assert_eq!(answer, Err(Error::Conflict(at)), "`{key}` {condition:?}");
+            assert_eq!(answer, conflict(key, at), "`{key}` {condition:?}");
         }
     }
     assert_eq!(storage.revision(&scope, "t").await?, 2, "refused commits do not count");
@@ -82,11 +82,57 @@ pub(super) async fn conditions(storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
+pub(super) async fn checks_write_nothing(storage: &dyn Storage) -> Result<()> {
+    use Condition::{Absent, Always, At, Present};
+    let scope = Scope::new("conformance.checks", "n");
+    storage.commit(&scope, "t", vec![put("a", "1")]).await?;
+    let alone = vec![check("a", At(1)), check("b", Absent), check("c", Always)];
+    assert_eq!(storage.commit(&scope, "t", alone).await?, 1, "nothing is counted");
+    let beside = vec![check("a", Present), put("b", "2")];
+    assert_eq!(storage.commit(&scope, "t", beside).await?, 2);
+    assert_eq!(storage.get(&scope, "t", "a").await?, Some(entry("a", "1", 1)), "what was checked is as it was");
+    let refused = vec![put("b", "3"), check("a", At(2))];
+    assert_eq!(storage.commit(&scope, "t", refused).await, conflict("a", 1));
+    assert_eq!(storage.changes(&scope, "t", "", 1, 10, NOW).await?, [Change::Put(entry("b", "2", 2))]);
+    Ok(())
+}
+
+pub(super) async fn several_keys(storage: &dyn Storage) -> Result<()> {
+    let scope = Scope::new("conformance.several", "n");
+    assert_eq!(storage.get_many(&scope, "t", &["a", "b"]).await?, [None, None], "a table never written");
+    storage.commit(&scope, "t", vec![put("a", "0"), put("b", "0")]).await?;
+    let asked = ["b", "gone", "a", "b"];
+    let expected = [Some(entry("b", "0", 1)), None, Some(entry("a", "0", 1)), Some(entry("b", "0", 1))];
+    assert_eq!(storage.get_many(&scope, "t", &asked).await?, expected, "in the order asked, also twice");
+    let writes = async {
+        for round in 0..50 {
+            let value = round.to_string();
+            storage.commit(&scope, "t", vec![put("a", &value), put("b", &value)]).await?;
+        }
+        Ok(())
+    };
+    let reads = async {
+        for _ in 0..50 {
+            let both = storage.get_many(&scope, "t", &["a", "b"]).await?;
+            let [Some(a), Some(b)] = &both[..] else { return conflict("a", 0) };
+            assert_eq!((a.revision, &a.value), (b.revision, &b.value), "both are of one moment");
+        }
+        Ok(())
+    };
+    future::try_join(writes, reads).await?;
+    let many = vec!["k"; MAX_LIMIT + 1];
+    assert!(matches!(storage.get_many(&scope, "t", &many).await, Err(Error::TooLarge(_))));
+    assert_eq!(storage.get_many(&scope, "t", &many[1..]).await?, vec![None; MAX_LIMIT]);
+    assert!(matches!(storage.get_many(&scope, "t", &[]).await, Err(Error::Invalid(_))));
+    assert!(matches!(storage.get_many(&scope, "t", &["a", ""]).await, Err(Error::Invalid(_))));
+    Ok(())
+}
+
 pub(super) async fn all_or_nothing(storage: &dyn Storage) -> Result<()> {
     let scope = Scope::new("conformance.atomic", "n");
     storage.commit(&scope, "t", vec![put("a", "1"), put("b", "1")]).await?;
     let mixed = vec![put("a", "2"), delete("b"), put("c", "2"), put_if("d", "2", Condition::Present)];
-    assert_eq!(storage.commit(&scope, "t", mixed).await, Err(Error::Conflict(0)));
+    assert_eq!(storage.commit(&scope, "t", mixed).await, conflict("d", 0));
     let left = storage.scan(&scope, "t", "", None, 10).await?;
     assert_eq!(left, [entry("a", "1", 1), entry("b", "1", 1)]);
     assert_eq!(storage.changes(&scope, "t", "", 1, 10, NOW).await?, []);
@@ -94,6 +140,42 @@ pub(super) async fn all_or_nothing(storage: &dyn Storage) -> Result<()> {
     assert_eq!(storage.commit(&scope, "t", fine).await?, 2);
     let left = storage.scan(&scope, "t", "", None, 10).await?;
     assert_eq!(left, [entry("a", "3", 2), entry("c", "3", 2)]);
+    Ok(())
+}
+
+pub(super) async fn usage_and_limits(storage: &dyn Storage) -> Result<()> {
+    let scope = Scope::new("conformance.usage", "n");
+    let usage = async || storage.used(&scope, "t").await;
+    let full = |answer: Result<u64>, what: &str| match answer {
+        Err(Error::Full(why)) => assert!(why.contains(what), "{why}"),
+        other => assert!(matches!(other, Err(Error::Full(_))), "not refused: {other:?}"),
+    };
+    assert_eq!(usage().await?, Usage::default(), "a table never written");
+    storage.commit(&scope, "t", vec![put("a", "12345"), put("é", "")]).await?;
+    assert_eq!(usage().await?, Usage { keys: 2, bytes: 8 });
+    storage
+        .commit(&scope, "t", vec![put("a", "1"), delete("é"), delete("gone"), check("b", Condition::Absent)])
+        .await?;
+    assert_eq!(usage().await?, Usage { keys: 1, bytes: 2 });
+    storage.commit(&scope, "t", vec![touch("a", None), replace("b", "22", Condition::Absent)]).await?;
+    assert_eq!(usage().await?, Usage { keys: 2, bytes: 5 });
+
+    let limit = Usage { keys: 2, bytes: 6 };
+    let within = async |writes| storage.commit_within(&scope, "t", writes, limit).await;
+    full(within(vec![put("c", "")]).await, "3 keys");
+    full(within(vec![put("b", "4444")]).await, "7 bytes");
+    full(within(vec![delete("a"), put("b", "1"), put("c", "1"), put("d", "1")]).await, "3 keys");
+    assert_eq!(usage().await?, Usage { keys: 2, bytes: 5 }, "nothing of it was made");
+    within(vec![put("b", "333")]).await?;
+    within(vec![delete("a"), put("c", "1")]).await?;
+    storage.commit(&scope, "t", vec![put("d", "1"), put("e", "1")]).await?;
+    within(vec![put("d", "2"), delete("gone")]).await?;
+    within(vec![delete("e")]).await?;
+    assert_eq!(usage().await?, Usage { keys: 3, bytes: 8 }, "what makes it no larger is made above the limit too");
+
+    let written = storage.commit(&scope, "t", vec![put_for("short", "1", Duration::from_millis(20))]).await?;
+    storage.changes(&scope, "t", "short", written, 10, SOON).await?;
+    assert_eq!(usage().await?, Usage { keys: 3, bytes: 8 }, "what expired no longer counts");
     Ok(())
 }
 
@@ -179,12 +261,12 @@ pub(super) async fn concurrent_compare_and_set(storage: &dyn Storage) -> Result<
     let writer = || async {
         let mut made = 0;
         while made < EACH {
-            let Some(entry) = storage.get(&scope, "t", "n").await? else { return Err(Error::Conflict(0)) };
+            let Some(entry) = storage.get(&scope, "t", "n").await? else { return conflict("n", 0) };
             let text = String::from_utf8_lossy(&entry.value).into_owned();
             let next = text.parse::<u64>().map_or(u64::MAX, |n| n + 1).to_string();
             match storage.commit(&scope, "t", vec![put_if("n", &next, Condition::At(entry.revision))]).await {
                 Ok(_) => made += 1,
-                Err(Error::Conflict(at)) => assert!(at > entry.revision),
+                Err(Error::Conflict(met)) => assert!(met.key == "n" && met.revision > entry.revision),
                 Err(other) => return Err(other),
             }
         }
@@ -215,6 +297,7 @@ pub(super) async fn bad_input(storage: &dyn Storage) -> Result<()> {
         vec![put("a\0b", "v")],
         vec![put("a\u{85}b", "v")],
         vec![put("twice", "1"), delete("twice")],
+        vec![check("twice", Condition::Absent), put("twice", "1")],
         vec![touch("k", Some(Duration::ZERO))],
     ] {
         let answer = storage.commit(&scope, "t", writes).await;
@@ -246,6 +329,9 @@ pub(super) async fn large_values(storage: &dyn Storage) -> Result<()> {
     for (n, entry) in (0_u8..).zip(page.iter().chain(&rest)) {
         assert!(entry.value == value(n), "`{}` is what was put", entry.key);
     }
+    let all = storage.get_many(&scope, "t", &["k0", "k1", "k2", "k3", "k4"]).await;
+    assert!(matches!(all, Err(Error::TooLarge(_))), "keys of one moment are not cut");
+    assert_eq!(storage.get_many(&scope, "t", &["k0", "k1", "k2"]).await?.iter().flatten().count(), 3);
     let changes = storage.changes(&scope, "t", "", 0, MAX_LIMIT, NOW).await?;
     assert!((1..6).contains(&changes.len()));
     storage.commit(&scope, "t", (0..6).map(|n| delete(&format!("k{n}"))).collect()).await?;

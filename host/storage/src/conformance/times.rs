@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::future;
 use platform_base::clock;
 
-use super::{SOON, delete, put, put_for, put_if, touch};
-use crate::{Change, Condition, Error, Result, Scope, Storage};
+use super::{SOON, conflict, delete, put, put_for, put_if, replace, touch};
+use crate::{Change, Condition, Result, Scope, Storage};
 
 /// What watchers of an expiry are promised.
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
@@ -55,7 +55,7 @@ pub(super) async fn keys_expire(storage: &dyn Storage) -> Result<()> {
     assert_eq!(storage.get(&scope, "t", "a").await?, None);
     assert_eq!(storage.scan(&scope, "t", "", None, 10).await?.len(), 1);
     let answer = storage.commit(&scope, "t", vec![put_if("a", "2", Condition::Present)]).await;
-    assert_eq!(answer, Err(Error::Conflict(0)), "what expired is absent");
+    assert_eq!(answer, conflict("a", 0), "what expired is absent");
     storage.commit(&scope, "t", vec![put_for("a", "2", short)]).await?;
     let kept = storage.commit(&scope, "t", vec![put("a", "3")]).await?;
     storage.commit(&scope, "t", vec![put_for("b", "1", short * 2)]).await?;
@@ -84,11 +84,33 @@ pub(super) async fn expiry_is_told_in_time(storage: &dyn Storage) -> Result<()> 
     Ok(())
 }
 
+pub(super) async fn replacing(storage: &dyn Storage) -> Result<()> {
+    let scope = Scope::new("conformance.replace", "n");
+    let day = Duration::from_secs(86_400);
+    let written = storage.commit(&scope, "t", vec![put_for("a", "1", day)]).await?;
+    let before = storage.get(&scope, "t", "a").await?.and_then(|entry| entry.expires_ms);
+    assert!(before.is_some());
+    let both = vec![replace("a", "2", Condition::At(written)), replace("new", "2", Condition::Absent)];
+    let replaced = storage.commit(&scope, "t", both).await?;
+    let entry = storage.get(&scope, "t", "a").await?;
+    let found = entry.map(|entry| (entry.value, entry.revision, entry.expires_ms));
+    assert_eq!(found, Some(("2".into(), replaced, before)), "to the millisecond");
+    let new = storage.get(&scope, "t", "new").await?;
+    assert_eq!(new.map(|entry| entry.expires_ms), Some(None), "a new key stays");
+    assert_eq!(storage.changes(&scope, "t", "", written, 10, Duration::ZERO).await?.len(), 2);
+    let ttl = Duration::from_millis(30);
+    let written = storage.commit(&scope, "t", vec![put_for("b", "1", ttl)]).await?;
+    storage.commit(&scope, "t", vec![replace("b", "2", Condition::Always)]).await?;
+    let told = storage.changes(&scope, "t", "b", written + 1, 10, SOON).await?;
+    assert_eq!(told.len(), 1, "it goes when it would have gone");
+    Ok(())
+}
+
 pub(super) async fn touching(storage: &dyn Storage) -> Result<()> {
     let scope = Scope::new("conformance.touch", "n");
     let day = Duration::from_secs(86_400);
     let answer = storage.commit(&scope, "t", vec![touch("absent", Some(day))]).await;
-    assert_eq!(answer, Err(Error::Conflict(0)));
+    assert_eq!(answer, conflict("absent", 0));
     let written = storage.commit(&scope, "t", vec![put_for("a", "1", Duration::from_millis(100))]).await?;
     let touched = storage.commit(&scope, "t", vec![touch("a", Some(day))]).await?;
     assert_eq!(touched, written, "a touch is no new revision");

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use super::{Stage, Staged};
+use super::{Made, Stage, Staged};
 use crate::{
     Change, MAX_COMMIT_WRITES, Result,
     codec::{self, Space},
@@ -70,9 +70,10 @@ impl Stage<'_> {
         let revision = table.revision + 1;
         let mut position = 0;
         for key in keys {
-            let old = self.row(table.id, key)?;
-            self.set_row(table.id, key, old.as_ref(), None);
-            self.log(&mut table, revision, &mut position, &Change::Delete { key: key.clone(), revision });
+            let made = Made { key: key.clone(), old: self.row(table.id, key)?, new: None, counts: true };
+            table.usage = made.usage(table.usage);
+            self.set_row(table.id, key, made.old.as_ref(), None);
+            self.log(&mut table, revision, &mut position, &Change::Delete { key: made.key, revision });
         }
         table.revision = revision;
         self.tables.insert(name.to_vec(), Staged { state: table, changed: true });

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use platform_sdk::{
     Handover, Problem, context, export,
-    kv::{Change, Condition, Entry, Error, Expiry, Result, Store, number as counter},
+    kv::{Change, Condition, Entry, Error, Expiry, Result, Store, Usage, Write, number as counter},
 };
 use platform_testkit_guests::{Ill, busy, forever, hoard, number, trap};
 use serde::Deserialize;
@@ -78,6 +78,10 @@ impl Store for Counts {
         Ok(self.counters.get(key).map(|count| Self::entry(count.to_string())))
     }
 
+    fn get_many(&mut self, _: &[String]) -> Result<Vec<Option<Entry>>> {
+        unable()
+    }
+
     fn put(&mut self, key: &str, value: Vec<u8>, _: Condition, _: Expiry) -> Result<u64> {
         self.counters.insert(key.to_owned(), counter(&value)?);
         Ok(1)
@@ -87,10 +91,18 @@ impl Store for Counts {
         unable()
     }
 
+    fn commit(&mut self, _: Vec<Write>) -> Result<u64> {
+        unable()
+    }
+
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         let count = self.counters.entry(key.to_owned()).or_default();
         *count += by;
         Ok(*count)
+    }
+
+    fn used(&mut self) -> Result<Usage> {
+        unable()
     }
 
     fn scan(&mut self, _: &str, _: Option<&str>, _: u32) -> Result<Vec<(String, Entry)>> {

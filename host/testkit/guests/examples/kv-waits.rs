@@ -2,7 +2,7 @@
 
 use platform_sdk::{
     Problem, export,
-    kv::{Change, Condition, Entry, Error, Expiry, Result, Store},
+    kv::{Change, Condition, Entry, Error, Expiry, Result, Store, Usage, Write},
     storage::Table,
 };
 use platform_testkit_guests::number;
@@ -30,6 +30,10 @@ impl Store for Waits {
         Ok(None)
     }
 
+    fn get_many(&mut self, _: &[String]) -> Result<Vec<Option<Entry>>> {
+        unable()
+    }
+
     fn put(&mut self, _: &str, _: Vec<u8>, _: Condition, _: Expiry) -> Result<u64> {
         unable()
     }
@@ -38,7 +42,15 @@ impl Store for Waits {
         unable()
     }
 
+    fn commit(&mut self, _: Vec<Write>) -> Result<u64> {
+        unable()
+    }
+
     fn increment(&mut self, _: &str, _: i64) -> Result<i64> {
+        unable()
+    }
+
+    fn used(&mut self) -> Result<Usage> {
         unable()
     }
 

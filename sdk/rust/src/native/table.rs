@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use super::context;
 use crate::{
     context::time_ms,
-    storage::{Change, Condition, Entry, Error, Result, Write},
+    storage::{Change, Condition, Conflict, Entry, Error, Result, Usage, Write},
 };
 
 #[derive(Debug, Default)]
@@ -39,9 +39,9 @@ fn check(key: &str, condition: Condition, entry: Option<&Entry>) -> Result<()> {
         Condition::Always => true,
         Condition::Absent => entry.is_none(),
         Condition::Present => entry.is_some(),
-        Condition::At(wanted) => revision == wanted,
+        Condition::At(wanted) => entry.is_some() && revision == wanted,
     };
-    if holds { Ok(()) } else { Err(Error::Conflict(revision)) }
+    if holds { Ok(()) } else { Err(Error::Conflict(Conflict { key: key.to_owned(), revision })) }
 }
 
 fn expires_ms(ttl_ms: Option<u64>) -> Option<u64> {
@@ -72,8 +72,36 @@ impl Table {
         match write {
             Write::Put(put) => check(put.key, put.condition, self.entries.get(put.key)),
             Write::Delete(delete) => check(delete.key, delete.condition, self.entries.get(delete.key)),
+            Write::Replace(replace) => check(replace.key, replace.condition, self.entries.get(replace.key)),
             Write::Touch(touch) => check(touch.key, Condition::Present, self.entries.get(touch.key)),
+            Write::Check(one) => check(one.key, one.condition, self.entries.get(one.key)),
         }
+    }
+
+    fn usage(&self) -> Usage {
+        let bytes = self.entries.values().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+        Usage { keys: self.entries.len() as u64, bytes: bytes as u64 }
+    }
+
+    fn usage_after(&self, writes: &[Write<'_>]) -> Usage {
+        let mut usage = self.usage();
+        for write in writes {
+            let (key, new) = match write {
+                Write::Put(put) => (put.key, Some(put.value)),
+                Write::Replace(replace) => (replace.key, Some(replace.value)),
+                Write::Delete(delete) => (delete.key, None),
+                Write::Touch(_) | Write::Check(_) => continue,
+            };
+            if let Some(old) = self.entries.get(key) {
+                usage.keys -= 1;
+                usage.bytes -= (key.len() + old.value.len()) as u64;
+            }
+            if let Some(new) = new {
+                usage.keys += 1;
+                usage.bytes += (key.len() + new.len()) as u64;
+            }
+        }
+        usage
     }
 
     /// Makes one write under `revision`; whether it counts as a change.
@@ -90,6 +118,13 @@ impl Table {
                 self.entries.insert(put.key.to_owned(), entry);
                 true
             }
+            Write::Replace(replace) => {
+                let expires_ms = self.entries.get(replace.key).and_then(|old| old.expires_ms);
+                let entry = Entry { key: replace.key.to_owned(), value: replace.value.to_vec(), revision, expires_ms };
+                self.changes.push(Change::Put(entry.clone()));
+                self.entries.insert(replace.key.to_owned(), entry);
+                true
+            }
             Write::Delete(delete) => {
                 let gone = self.entries.remove(delete.key).is_some();
                 if gone {
@@ -103,6 +138,7 @@ impl Table {
                 }
                 false
             }
+            Write::Check(_) => false,
         }
     }
 }
@@ -111,9 +147,21 @@ pub(crate) fn get(table: &str, key: &str) -> Result<Option<Entry>> {
     with(table, |table| Ok(table.entries.get(key).cloned()))
 }
 
+pub(crate) fn get_many(table: &str, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
+    with(table, |table| Ok(keys.iter().map(|key| table.entries.get(*key).cloned()).collect()))
+}
+
 pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
+    commit_within(table, writes, Usage { keys: u64::MAX, bytes: u64::MAX })
+}
+
+pub(crate) fn commit_within(table: &str, writes: &[Write<'_>], limit: Usage) -> Result<u64> {
     with(table, |table| {
         writes.iter().try_for_each(|write| table.check(write))?;
+        let (before, after) = (table.usage(), table.usage_after(writes));
+        if after.keys > limit.keys.max(before.keys) || after.bytes > limit.bytes.max(before.bytes) {
+            return Err(Error::Full(format!("{} keys of {} bytes would be kept", after.keys, after.bytes)));
+        }
         let revision = table.revision + 1;
         for write in writes {
             if table.apply(write, revision) {
@@ -122,6 +170,10 @@ pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
         }
         Ok(table.revision)
     })
+}
+
+pub(crate) fn used(table: &str) -> Result<Usage> {
+    with(table, |table| Ok(table.usage()))
 }
 
 pub(crate) fn scan(table: &str, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
@@ -155,7 +207,7 @@ pub(crate) fn revision(table: &str) -> Result<u64> {
 mod tests {
     use std::time::Duration;
 
-    use crate::storage::{Change, Condition, Error, Put, Table, Write};
+    use crate::storage::{Change, Condition, Conflict, Error, Put, Table, Write};
 
     const TABLE: Table = Table::new("t");
 
@@ -167,7 +219,7 @@ mod tests {
     fn commits_all_or_nothing() {
         assert_eq!(TABLE.commit(&[put("a", Condition::Absent), put("b", Condition::Always)]), Ok(1));
         let refused = TABLE.commit(&[put("c", Condition::Always), put("a", Condition::Absent)]);
-        assert_eq!(refused, Err(Error::Conflict(1)));
+        assert_eq!(refused, Err(Error::Conflict(Conflict { key: "a".into(), revision: 1 })));
         assert_eq!(TABLE.get("c"), Ok(None));
         assert_eq!(TABLE.changes("", 0, 1, 0).unwrap().len(), 2, "a commit is not cut");
     }
@@ -178,7 +230,7 @@ mod tests {
         crate::native::advance(Duration::from_millis(9));
         assert!(TABLE.touch("a", Some(10)).is_ok());
         crate::native::advance(Duration::from_millis(10));
-        assert_eq!(TABLE.touch("a", Some(10)), Err(Error::Conflict(0)));
+        assert_eq!(TABLE.touch("a", Some(10)), Err(Error::Conflict(Conflict { key: "a".into(), revision: 0 })));
         assert_eq!(TABLE.changes("", 1, 10, 0), Ok(vec![Change::Delete(("a".into(), 2))]));
     }
 }
