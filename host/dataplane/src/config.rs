@@ -175,8 +175,7 @@ impl Config {
     pub async fn audit(&self, call: &Call, audit: &Audit<'_>) -> Result<(Vec<(String, Version)>, bool)> {
         let Audit { from_ms, to_ms, after, limit, reverse } = *audit;
         let limit = limit.clamp(1, VERSIONS_MAX);
-        let found =
-            ask(self.provider.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
+        let found = ask(self.provider.call::<config::Audit, _>(call, (from_ms, to_ms, after, limit, reverse)).await)?;
         let more = found.len() >= limit as usize;
         Ok((found, more))
     }

@@ -6,9 +6,11 @@
 
 mod guests;
 mod load;
+mod redis;
 
 pub use guests::{acts, asks, counts, waits, weighs};
 pub use load::{Latencies, until};
+pub use redis::Redis;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -174,7 +176,13 @@ impl Default for Fixture {
 /// A call without a caller in the namespace `default`, with ten seconds to go.
 #[must_use]
 pub fn call() -> Call {
-    Arc::new(CallContext::new(None, &name("default"), Duration::from_secs(10)))
+    call_in("default")
+}
+
+/// The same in another namespace.
+#[must_use]
+pub fn call_in(namespace: &str) -> Call {
+    Arc::new(CallContext::new(None, &name(namespace), Duration::from_secs(10)))
 }
 
 /// A call of `subject` with `roles`.

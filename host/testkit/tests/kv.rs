@@ -5,7 +5,7 @@ use platform_capability::{
     kv::{Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Write},
 };
 use platform_dataplane::{CallError, Kv, Plugin};
-use platform_testkit::{Fixture, alone, call, component, plugin, until};
+use platform_testkit::{Fixture, Redis, alone, call, component, plugin, until};
 
 fn storage() -> Plugin {
     plugin(SlotKind::KvStore, "kv-storage", &component("plugins", "kv-storage"), &["storage"])
@@ -211,4 +211,14 @@ async fn kv_storage_keeps_the_promises() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kv_memory_keeps_the_promises() {
     all(memory()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_redis_keeps_the_promises() {
+    let server = Redis::start();
+    let (address, port) = (server.address(), server.address().port());
+    let grants = ["wasi", &format!("network:{}:{port}", address.ip())];
+    let mut redis = plugin(SlotKind::KvStore, "kv-redis", &component("plugins", "kv-redis"), &grants);
+    redis.settings = format!(r#"{{"url": "redis://{address}"}}"#);
+    all(redis).await;
 }

@@ -1,0 +1,100 @@
+//! A real Redis server on a free port of this machine, stopped when it is dropped.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Until a server must answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `redis-server`, whose data stays in a folder of its own.
+#[derive(Debug)]
+pub struct Redis {
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Redis {
+    /// Starts a server that keeps what it acknowledged (`appendfsync always`).
+    ///
+    /// # Panics
+    /// It can't be started; `cargo xtask setup --servers` installs it.
+    #[must_use]
+    pub fn start() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+        let address = free.unwrap_or_else(|error| panic!("no free port: {error}"));
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let process = spawn(address, folder.path());
+        let server = Self { address, folder, process };
+        server.wait();
+        server
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills the server at once.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again with its data, where it was.
+    ///
+    /// # Panics
+    /// It can't be started.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(self.address, self.folder.path());
+        self.wait();
+    }
+
+    /// What it answers to one command, as it comes over the wire.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn ask(&self, command: &str) -> String {
+        self.try_ask(command).unwrap_or_else(|error| panic!("`{command}`: {error}"))
+    }
+
+    fn try_ask(&self, command: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "{command}\r\nQUIT\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.trim_end_matches("+OK\r\n").to_owned())
+    }
+
+    fn wait(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.try_ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")) {
+            assert!(Instant::now() < until, "`redis-server` does not answer at {}", self.address);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(address: SocketAddr, folder: &std::path::Path) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+        .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
+        .arg(folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("`redis-server`: {error}; `cargo xtask setup --servers` installs it"))
+}

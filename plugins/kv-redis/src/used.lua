@@ -1,0 +1,2 @@
+-- Answers how many keys there are, their bytes, and the last revision.
+return { redis.call('ZCARD', INDEX), number(BYTES), number(REVISION) }
