@@ -15,10 +15,6 @@ mod words;
 
 use std::process::ExitCode;
 
-/// Compiling and compaction allocate a lot for a moment; this allocator gives it back, where the system's keeps it in pieces.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::run(std::env::args_os())
 }
