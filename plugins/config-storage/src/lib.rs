@@ -105,6 +105,7 @@ impl Store for Durable {
             revision: 0,
             has_document: content.document.is_some(),
             has_schema: content.schema.is_some(),
+            staged: content.candidate.as_ref().map(|candidate| candidate.percent),
             change,
         };
         let gone = self.gone(id, oldest, number)?;
