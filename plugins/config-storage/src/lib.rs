@@ -157,7 +157,7 @@ impl Store for Durable {
     fn audit(
         &mut self, from_ms: u64, to_ms: u64, after: Option<&str>, limit: u32, reverse: bool,
     ) -> Result<Vec<(String, Version)>> {
-        let limit = check_limit(limit)?.min(PAGE_MAX);
+        let limit = check_limit(limit)?;
         let order = if reverse { Order::Newest } else { Order::Time };
         let mut place = match after {
             None => order.start(if reverse { to_ms } else { from_ms }),
