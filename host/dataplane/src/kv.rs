@@ -57,7 +57,7 @@ impl Kv {
             return Err(CallError::Capability(Error::TooLarge(why)));
         }
         if matches!(expiry, Expiry::AfterMs(0)) {
-            return Err(Self::refused("a time to live has to be at least 1 ms"));
+            return Err(Kv::refused("a time to live has to be at least 1 ms"));
         }
         self.0.write::<kv::Put, _>(call, (key, value, condition, expiry)).await
     }
