@@ -75,6 +75,8 @@ async fn a_candidate_goes_to_some_then_to_all() {
 #[tokio::test]
 async fn a_candidate_that_is_given_up_is_served_to_nobody() {
     let fixture = fixture().await;
+    let nothing = Edit { value: "1", percent: 5, ..Edit::new("other", Action::Stage) };
+    assert!(matches!(edit(&fixture, &nothing).await, Err(ConfigError::NotFound(_))));
     for early in [Edit::new("shop", Action::Promote), Edit::new("shop", Action::Abort)] {
         assert_eq!(edit(&fixture, &early).await, Err(ConfigError::NotStaged("shop".into())));
     }

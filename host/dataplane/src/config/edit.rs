@@ -168,8 +168,8 @@ impl Config {
                 schema.clone_from(&content.schema);
                 read_document(&content)?
             }
-            (Action::Schema, _) if before.is_none() => {
-                let why = format!("there is no configuration `{}` that a schema could be attached to", edit.id);
+            (Action::Schema | Action::Stage, _) if before.is_none() => {
+                let why = format!("there is no configuration `{}`; set its document first", edit.id);
                 return Err(CallError::Capability(ConfigError::NotFound(why)));
             }
             (Action::Schema, value) => {
