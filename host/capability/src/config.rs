@@ -6,7 +6,7 @@ use platform_runtime::{Functions, function::Row};
 use wasmtime::component::Resource;
 
 pub use crate::bindings::platform::config::{
-    types::{Action, Change, Content, Error, Version},
+    types::{Action, Candidate, Change, Content, Error, Version},
     validator::Refusal,
 };
 use crate::{

@@ -6,8 +6,10 @@
 mod edit;
 mod error;
 mod keys;
+mod recent;
 mod schema;
 mod secrets;
+mod stage;
 mod validators;
 mod watch;
 
@@ -27,6 +29,7 @@ pub use error::ConfigError;
 pub use keys::{KeyError, Keys, SecretKey, SecretsConfig};
 pub use watch::Seen;
 
+use recent::Recent;
 use secrets::Secrets;
 
 use crate::{
@@ -50,6 +53,7 @@ const SEARCH_PAGES_MAX: u32 = 16;
 pub struct Config {
     provider: Arc<Provider<Self>>,
     keys: Arc<ArcSwap<Keys>>,
+    recent: Arc<Recent>,
 }
 
 /// A version of a configuration, and the value at the path that was asked for.
@@ -59,6 +63,29 @@ pub struct Reading {
     pub version: Version,
     /// The value.
     pub value: Value,
+    /// Whether it is that of the candidate.
+    pub staged: bool,
+}
+
+/// What is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read<'a> {
+    /// Name of the configuration.
+    pub id: &'a str,
+    /// JSON Pointer of what is wanted; empty for the whole document.
+    pub path: &'a str,
+    /// The version; the current one when none is given.
+    pub number: Option<u64>,
+    /// The instance that reads, which may be served the candidate; empty for none.
+    pub instance: &'a str,
+}
+
+impl<'a> Read<'a> {
+    /// The whole current document, to be completed.
+    #[must_use]
+    pub const fn new(id: &'a str) -> Self {
+        Self { id, path: "", number: None, instance: "" }
+    }
 }
 
 /// Which configurations a search finds.
@@ -93,7 +120,7 @@ pub struct Audit<'a> {
 
 impl Config {
     pub(crate) fn new(plane: Weak<Plane>) -> Self {
-        Self { provider: Provider::new(plane), keys: Arc::default() }
+        Self { provider: Provider::new(plane), keys: Arc::default(), recent: Arc::default() }
     }
 
     /// Encrypts and decrypts secret values with these keys from now on.
@@ -101,13 +128,13 @@ impl Config {
         self.keys.store(Arc::new(keys));
     }
 
-    /// The value at `path` of a configuration, in its current version when no number is given. Marks stand for secrets.
+    /// The value at a path of a configuration. Marks stand for secrets.
     ///
     /// # Errors
     /// There is no such configuration or version, or nothing at the path; see [`CallError`]. So for all methods.
-    pub async fn get(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<Reading> {
-        let (version, value) = self.stored(call, id, path, number).await?;
-        Ok(Reading { version, value: secrets::redact(value)? })
+    pub async fn get(&self, call: &Call, read: &Read<'_>) -> Result<Reading> {
+        let Reading { version, value, staged } = self.stored(call, read).await?;
+        Ok(Reading { version, value: secrets::redact(value)?, staged })
     }
 
     /// The same with secrets as they are; a secret whose key is not here says so in its place. Whether the caller may see
@@ -115,18 +142,20 @@ impl Config {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn reveal(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<Reading> {
-        let (version, mut value) = self.stored(call, id, path, number).await?;
-        Secrets::of(&self.keys.load(), call, id).reveal_each(&mut value)?;
-        Ok(Reading { version, value })
+    pub async fn reveal(&self, call: &Call, read: &Read<'_>) -> Result<Reading> {
+        let mut reading = self.stored(call, read).await?;
+        Secrets::of(&self.keys.load(), call, read.id).reveal_each(&mut reading.value)?;
+        Ok(reading)
     }
 
     /// The value at a path as it is stored.
-    async fn stored(&self, call: &Call, id: &str, path: &str, number: Option<u64>) -> Result<(Version, Value)> {
+    async fn stored(&self, call: &Call, read: &Read<'_>) -> Result<Reading> {
+        let Read { id, path, number, instance } = *read;
         check_id(id)?;
         let path = pointer(path)?;
         secrets::check_path(&path)?;
         let (version, content) = self.version(call, id, number).await?;
+        let (content, staged) = stage::serve(content, id, instance);
         let gone = || {
             ConfigError::NotFound(format!(
                 "`{id}` was deleted by version {}; go back to an earlier one with `rollback`",
@@ -136,7 +165,7 @@ impl Config {
         let document = read_document(&content)?.ok_or_else(gone).map_err(CallError::Capability)?;
         let nothing = || ConfigError::NotFound(format!("`{id}` has nothing at `{}`", path.to_string().escape_debug()));
         let value = path.get(&document).cloned().ok_or_else(nothing).map_err(CallError::Capability)?;
-        Ok((version, value))
+        Ok(Reading { version, value, staged })
     }
 
     /// The schema of a configuration, a JSON text, in its current version when no number is given.
@@ -232,13 +261,14 @@ impl Config {
     }
 
     /// Changes after a revision, for as long as the stream is read: of the configuration `selector`, or of all that start
-    /// with what stands before its `*`. With a path, only those that changed the value there.
+    /// with what stands before its `*`. With a path, only those that changed the value there; with an instance, only those
+    /// that changed what the instance is served.
     ///
     /// # Errors
     /// The selector or the path is not allowed, or the host is shutting down. The stream ends with an error when changes
     /// that it asks for are no longer kept.
     pub fn watch(
-        &self, call: &Call, selector: &str, path: Option<&str>, after: u64,
+        &self, call: &Call, selector: &str, path: Option<&str>, instance: &str, after: u64,
     ) -> Result<impl Stream<Item = Result<Event<Seen>>> + Send + 'static + use<>> {
         match selector.strip_suffix('*') {
             Some(prefix) => check_prefix(prefix)?,
@@ -247,7 +277,7 @@ impl Config {
         let path = path.map(pointer).transpose()?;
         path.as_ref().map_or(Ok(()), secrets::check_path)?;
         let changes = ask(self.provider.watch(call, selector, after))?;
-        Ok(watch::follow(self.clone(), Arc::clone(&call.namespace), path, changes))
+        Ok(watch::follow(self.clone(), Arc::clone(&call.namespace), (path, instance.to_owned()), changes))
     }
 
     /// A version and what it holds.

@@ -30,7 +30,7 @@ mod watch;
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
 pub use config::{
-    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Reading, Search, SecretKey,
+    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Search, SecretKey,
     SecretsConfig, Seen,
 };
 pub use discovery::Discovery;

@@ -1,13 +1,13 @@
 //! Configurations with the shipped store: versions, merging, watches, and what the original of this capability got wrong.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test can't set up has failed")]
+#![expect(clippy::unwrap_used, reason = "what a test can't set up has failed")]
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use platform_capability::SlotKind;
 use platform_dataplane::{
-    Action, Audit, BindingSpec, CallError, ConfigError, Edit, Edited, Event, Plugin, Reading, Search, Seen,
+    Action, Audit, BindingSpec, CallError, ConfigError, Edit, Edited, Event, Plugin, Read, Reading, Search, Seen,
 };
 use platform_testkit::{Fixture, alone, call, call_of, component, plugin};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ async fn rollback(fixture: &Fixture, to: u64) -> Answer<Edited> {
 }
 
 async fn get(fixture: &Fixture, path: &str, number: Option<u64>) -> Answer<Value> {
-    let read = fixture.plane.configurations().get(&call(), "shop", path, number).await;
+    let read = fixture.plane.configurations().get(&call(), &Read { path, number, ..Read::new("shop") }).await;
     answer(read).map(|Reading { value, .. }| value)
 }
 
@@ -137,7 +137,7 @@ async fn the_original_lost_whole_deletes_and_watchers_of_this_hear_of_them() {
 type Watching = Pin<Box<dyn Stream<Item = Result<Event<Seen>, CallError<ConfigError>>> + Send>>;
 
 async fn watch(fixture: &Fixture, selector: &str, path: Option<&str>, after: u64) -> Watching {
-    Box::pin(fixture.plane.configurations().watch(&call(), selector, path, after).unwrap())
+    Box::pin(fixture.plane.configurations().watch(&call(), selector, path, "", after).unwrap())
 }
 
 /// The next change, marks of progress left out.
@@ -178,6 +178,26 @@ async fn a_watch_of_a_path_fires_when_its_value_really_changed() {
     let back = set(&fixture, "/a", &json!({"b": null})).await;
     let seen = next(&mut path).await;
     assert_eq!((seen.version.number, seen.value), (back, Some(Value::Null)));
+}
+
+/// What thousands hear of is read from the store once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_read_once_for_all_who_watch() {
+    let fixture = fixture().await;
+    set(&fixture, "/a", &json!(1)).await;
+    let mut watching = Vec::new();
+    for _ in 0..500 {
+        watching.push(watch(&fixture, "shop", Some("/a"), 1).await);
+    }
+    let before = fixture.counts("config.store").calls;
+    set(&fixture, "/a", &json!(2)).await;
+    for watching in &mut watching {
+        assert_eq!(next(watching).await.value, Some(json!(2)));
+    }
+    let calls = fixture.counts("config.store").calls - before;
+    // Each asks where the store is when it begins, and for changes that it was too late to be told; none reads the version
+    // that someone else has read.
+    assert!(calls < 2 * 500 + 50, "{calls} calls");
 }
 
 /// Every watch against what its values say, over changes of many kinds; a resumed watch sees the same.
@@ -342,7 +362,7 @@ async fn bad_input_is_a_typed_error_and_changes_nothing() {
     let too_deep = edit(&fixture, &of(Action::Set, &way, &nested)).await;
     assert!(matches!(too_deep, Err(ConfigError::TooLarge(_))), "{too_deep:?}");
     assert_eq!(get(&fixture, "", None).await.unwrap(), json!({}));
-    assert!(matches!(fixture.plane.configurations().watch(&call(), "a/b", None, 0), Err(CallError::Capability(_))));
+    assert!(matches!(fixture.plane.configurations().watch(&call(), "a/b", None, "", 0), Err(CallError::Capability(_))));
 }
 
 #[tokio::test]

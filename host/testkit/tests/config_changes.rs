@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't set up has failed")]
 
 use platform_capability::SlotKind;
-use platform_dataplane::{Action, BindingSpec, CallError, ConfigError, Edit, Edited, FailureMode, Plugin};
+use platform_dataplane::{Action, BindingSpec, CallError, ConfigError, Edit, Edited, FailureMode, Plugin, Read};
 use platform_testkit::{Fixture, alone, call, call_of, component, name, plugin};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn edit(fixture: &Fixture, action: Action, path: &str, value: &Value) -> R
 }
 
 async fn document(fixture: &Fixture) -> Value {
-    fixture.plane.configurations().get(&call(), "shop", "", None).await.unwrap().value
+    fixture.plane.configurations().get(&call(), &Read::new("shop")).await.unwrap().value
 }
 
 #[tokio::test]

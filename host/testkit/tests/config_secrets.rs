@@ -6,7 +6,9 @@ use std::fs;
 
 use futures::StreamExt as _;
 use platform_capability::SlotKind;
-use platform_dataplane::{Action, CallError, ConfigError, Edit, Edited, Event, KeyError, SecretKey, SecretsConfig};
+use platform_dataplane::{
+    Action, CallError, ConfigError, Edit, Edited, Event, KeyError, Read, SecretKey, SecretsConfig,
+};
 use platform_storage::Scope;
 use platform_testkit::{Fixture, alone, call, component, name, plugin};
 use serde_json::{Value, json};
@@ -52,11 +54,11 @@ impl Setting {
     }
 
     async fn shown(&self) -> Value {
-        self.fixture.plane.configurations().get(&call(), "shop", "", None).await.unwrap().value
+        self.fixture.plane.configurations().get(&call(), &Read::new("shop")).await.unwrap().value
     }
 
     async fn revealed(&self) -> Value {
-        self.fixture.plane.configurations().reveal(&call(), "shop", "", None).await.unwrap().value
+        self.fixture.plane.configurations().reveal(&call(), &Read::new("shop")).await.unwrap().value
     }
 
     /// Everything that storage holds of configurations, as one text.
@@ -72,7 +74,7 @@ async fn a_secret_is_shown_to_nobody_who_does_not_ask_for_it() {
     let setting = Setting::new().await;
     setting.set("", &json!({"user": "shop"}), false).await.unwrap();
     let configurations = setting.fixture.plane.configurations();
-    let mut watch = Box::pin(configurations.watch(&call(), "shop", Some("/password"), 1).unwrap());
+    let mut watch = Box::pin(configurations.watch(&call(), "shop", Some("/password"), "", 1).unwrap());
     setting.set("/password", &json!("hunter2"), true).await.unwrap();
     let shown = setting.shown().await;
     let mark = shown["password"]["$secret"].as_str().unwrap();
@@ -143,8 +145,8 @@ async fn nobody_can_write_what_only_the_host_may() {
     let elsewhere = setting.edit(Edit { value: &value, ..Edit::new("other", Action::Set) }).await;
     assert!(matches!(elsewhere, Err(ConfigError::Invalid(_))), "{elsewhere:?}");
     let configurations = setting.fixture.plane.configurations();
-    assert!(configurations.get(&call(), "shop", "/password/$secret", None).await.is_err());
-    assert!(configurations.watch(&call(), "shop", Some("/password/$secret"), 0).is_err());
+    assert!(configurations.get(&call(), &Read { path: "/password/$secret", ..Read::new("shop") }).await.is_err());
+    assert!(configurations.watch(&call(), "shop", Some("/password/$secret"), "", 0).is_err());
 }
 
 #[tokio::test]
@@ -157,7 +159,7 @@ async fn keys_are_rotated_without_a_gap() {
     assert!(setting.shown().await["b"]["$secret"].as_str().unwrap().starts_with("two:"));
 
     let configurations = setting.fixture.plane.configurations();
-    let mut watch = Box::pin(configurations.watch(&call(), "shop", Some("/a"), 2).unwrap());
+    let mut watch = Box::pin(configurations.watch(&call(), "shop", Some("/a"), "", 2).unwrap());
     let resealed = setting.edit(Edit::new("shop", Action::Reseal)).await.unwrap();
     let version = resealed.version.unwrap();
     assert_eq!((version.number, resealed.changed, version.change.touched.len()), (3, true, 0));

@@ -105,6 +105,7 @@ impl Store for Durable {
             revision: 0,
             has_document: content.document.is_some(),
             has_schema: content.schema.is_some(),
+            staged: content.candidate.as_ref().map(|candidate| candidate.percent),
             change,
         };
         let gone = self.gone(id, oldest, number)?;
@@ -156,7 +157,7 @@ impl Store for Durable {
     fn audit(
         &mut self, from_ms: u64, to_ms: u64, after: Option<&str>, limit: u32, reverse: bool,
     ) -> Result<Vec<(String, Version)>> {
-        let limit = check_limit(limit)?.min(PAGE_MAX);
+        let limit = check_limit(limit)?;
         let order = if reverse { Order::Newest } else { Order::Time };
         let mut place = match after {
             None => order.start(if reverse { to_ms } else { from_ms }),

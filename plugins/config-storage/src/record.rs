@@ -2,14 +2,23 @@
 
 use platform_sdk::{
     codec::{Malformed, Reader, Result, Writer},
-    config::{Action, Change, Content, Version},
+    config::{Action, Candidate, Change, Content, Version},
 };
 
 /// First byte; another layout gets another number.
 const LAYOUT: u8 = 1;
 
-const ACTIONS: [Action; 6] =
-    [Action::Set, Action::Merge, Action::Delete, Action::Rollback, Action::Schema, Action::Reseal];
+const ACTIONS: [Action; 9] = [
+    Action::Set,
+    Action::Merge,
+    Action::Delete,
+    Action::Rollback,
+    Action::Schema,
+    Action::Reseal,
+    Action::Stage,
+    Action::Promote,
+    Action::Abort,
+];
 
 /// The current version of a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,20 +67,25 @@ pub(crate) fn decode_version(key: &str, revision: u64, record: &[u8]) -> Result<
 }
 
 pub(crate) fn encode_content(content: &Content) -> Vec<u8> {
-    let size =
-        [&content.document, &content.schema].iter().filter_map(|text| text.as_ref()).map(String::len).sum::<usize>();
+    let candidate = content.candidate.as_ref().map(|candidate| candidate.document.as_str());
+    let texts = [content.document.as_deref(), content.schema.as_deref(), candidate];
+    let size: usize = texts.iter().flatten().map(|text| text.len()).sum();
     let mut writer = Writer::with_capacity(size + 16);
     writer.u8(LAYOUT);
-    write_text(&mut writer, content.document.as_deref());
-    write_text(&mut writer, content.schema.as_deref());
+    for text in texts {
+        write_text(&mut writer, text);
+    }
+    writer.u64(content.candidate.as_ref().map_or(0, |candidate| candidate.percent.into()));
     writer.finish()
 }
 
 pub(crate) fn decode_content(record: &[u8]) -> Result<Content> {
     let mut reader = open(record)?;
-    let content = Content { document: read_text(&mut reader)?, schema: read_text(&mut reader)? };
+    let (document, schema, candidate) = (read_text(&mut reader)?, read_text(&mut reader)?, read_text(&mut reader)?);
+    let percent = read_percent(&mut reader)?;
     reader.end()?;
-    Ok(content)
+    let candidate = candidate.map(|document| Candidate { document, percent });
+    Ok(Content { document, schema, candidate })
 }
 
 fn open(record: &[u8]) -> Result<Reader<'_>> {
@@ -83,6 +97,7 @@ fn write_version(writer: &mut Writer, version: &Version, difference: Option<&str
     let change = &version.change;
     let action = ACTIONS.iter().position(|action| *action == change.action).unwrap_or_default();
     writer.count(action).u8(u8::from(version.has_document)).u8(u8::from(version.has_schema));
+    writer.optional(version.staged.map(u64::from));
     writer.text(&change.path).text(&change.comment).u64(change.time_ms).u64(change.restores).text(&change.checksum);
     write_text(writer, change.author.as_deref());
     writer.count(change.touched.len());
@@ -96,6 +111,7 @@ fn read_version(reader: &mut Reader<'_>, id: &str, number: u64, revision: u64) -
     let action = reader.u64().map(|action| usize::try_from(action).unwrap_or(usize::MAX))?;
     let action = *ACTIONS.get(action).ok_or(Malformed)?;
     let (has_document, has_schema) = (read_flag(reader)?, read_flag(reader)?);
+    let staged = reader.optional()?.map(|percent| u32::try_from(percent).ok().ok_or(Malformed)).transpose()?;
     let path = reader.text()?.to_owned();
     let comment = reader.text()?.to_owned();
     let (time_ms, restores) = (reader.u64()?, reader.u64()?);
@@ -105,7 +121,7 @@ fn read_version(reader: &mut Reader<'_>, id: &str, number: u64, revision: u64) -
     let touched = (0..count).map(|_| reader.text().map(ToOwned::to_owned)).collect::<Result<_>>()?;
     let difference = read_text(reader)?;
     let change = Change { action, path, author, comment, time_ms, touched, difference, restores, checksum };
-    Ok(Version { id: id.to_owned(), number, revision, change, has_document, has_schema })
+    Ok(Version { id: id.to_owned(), number, revision, change, has_document, has_schema, staged })
 }
 
 fn write_text(writer: &mut Writer, text: Option<&str>) {
@@ -117,6 +133,10 @@ fn write_text(writer: &mut Writer, text: Option<&str>) {
 
 fn read_text(reader: &mut Reader<'_>) -> Result<Option<String>> {
     Ok(if read_flag(reader)? { Some(reader.text()?.to_owned()) } else { None })
+}
+
+fn read_percent(reader: &mut Reader<'_>) -> Result<u32> {
+    u32::try_from(reader.u64()?).ok().ok_or(Malformed)
 }
 
 fn read_flag(reader: &mut Reader<'_>) -> Result<bool> {
@@ -137,7 +157,7 @@ mod tests {
         fn version()(
             action in prop::sample::select(&ACTIONS[..]), texts in prop::collection::vec(".{0,6}", 3),
             author in prop::option::of(".{0,6}"), numbers: (u64, u64, u64, u64), touched in prop::collection::vec(".{0,5}", 0..4),
-            difference in prop::option::of(".{0,9}"), flags: (bool, bool),
+            difference in prop::option::of(".{0,9}"), flags: (bool, bool), staged: Option<u32>,
         ) -> Version {
             let change = Change {
                 action, path: texts[0].clone(), comment: texts[1].clone(), checksum: texts[2].clone(), author,
@@ -145,7 +165,7 @@ mod tests {
             };
             Version {
                 id: "a".into(), number: numbers.2, revision: numbers.3, change,
-                has_document: flags.0, has_schema: flags.1,
+                has_document: flags.0, has_schema: flags.1, staged,
             }
         }
     }
@@ -168,8 +188,12 @@ mod tests {
         }
 
         #[test]
-        fn contents_come_back(document in prop::option::of(".{0,9}"), schema in prop::option::of(".{0,9}")) {
-            let content = Content { document, schema };
+        fn contents_come_back(
+            document in prop::option::of(".{0,9}"), schema in prop::option::of(".{0,9}"),
+            candidate in prop::option::of((".{0,9}", 0..=100_u32)),
+        ) {
+            let candidate = candidate.map(|(document, percent)| Candidate { document, percent });
+            let content = Content { document, schema, candidate };
             prop_assert_eq!(decode_content(&encode_content(&content)), Ok(content));
         }
 

@@ -25,7 +25,7 @@ fn change(comment: &str) -> Change {
 }
 
 fn commit(store: &mut Durable, id: &str, expected: u64, document: Option<&str>) -> Result<Version> {
-    let content = Content { document: document.map(Into::into), schema: None };
+    let content = Content { document: document.map(Into::into), schema: None, candidate: None };
     store.commit(id, expected, change(&format!("{id} {}", expected + 1)), content)
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 pub use validator::{Proposal, Refusal, Validator};
 
-pub use crate::bindings::config_store::platform::config::types::{Action, Change, Content, Error, Version};
+pub use crate::bindings::config_store::platform::config::types::{Action, Candidate, Change, Content, Error, Version};
 
 /// Largest document or schema, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
@@ -103,13 +103,16 @@ pub fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks what a version holds: document and schema of at most 1 MiB each.
+/// Checks what a version holds: document, schema and candidate of at most 1 MiB each.
 ///
 /// # Errors
 /// [`Error::TooLarge`].
 pub fn check_content(content: &Content) -> Result<()> {
-    for (what, text) in [("document", &content.document), ("schema", &content.schema)] {
-        let size = text.as_ref().map_or(0, String::len);
+    let candidate = content.candidate.as_ref().map(|candidate| &candidate.document);
+    for (what, text) in
+        [("document", content.document.as_ref()), ("schema", content.schema.as_ref()), ("candidate", candidate)]
+    {
+        let size = text.map_or(0, String::len);
         if size > MAX_DOCUMENT_BYTES {
             return Err(Error::TooLarge(format!("the {what} has {size} bytes, the limit is {MAX_DOCUMENT_BYTES}")));
         }

@@ -44,6 +44,20 @@ pub(crate) enum Command {
     /// Makes an earlier version the current one again, also of a deleted configuration.
     #[command(after_help = "Example:\n  platform config rollback shop 3 --comment revert")]
     Rollback(edit::Rollback),
+    /// Serves a candidate to a percentage of the instances, before it becomes the document for all.
+    #[command(
+        override_usage = "platform config stage [OPTIONS] --percent <PERCENT> <ID> [[PATH] <VALUE|-|--file FILE>]"
+    )]
+    #[command(
+        after_help = "Examples:\n  platform config stage shop /limits/requests 20 --percent 10\n  platform config stage shop --percent 50"
+    )]
+    Stage(edit::Stage),
+    /// Makes the candidate the document for all.
+    #[command(after_help = "Example:\n  platform config promote shop")]
+    Promote(edit::Decide),
+    /// Gives the candidate up.
+    #[command(after_help = "Example:\n  platform config abort shop --comment slow")]
+    Abort(edit::Decide),
     /// Encrypts secret values anew with the key that is current.
     #[command(after_help = "Example:\n  platform config reseal --comment november")]
     Reseal(edit::Reseal),
@@ -86,6 +100,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Merge(arguments) => edit::merge(context, arguments).await,
         Command::Delete(arguments) => edit::delete(context, arguments).await,
         Command::Rollback(arguments) => edit::rollback(context, arguments).await,
+        Command::Stage(arguments) => edit::stage(context, arguments).await,
+        Command::Promote(arguments) => edit::promote(context, arguments).await,
+        Command::Abort(arguments) => edit::abort(context, arguments).await,
         Command::Reseal(arguments) => edit::reseal(context, arguments).await,
         Command::Schema(command) => edit::schema(context, command).await,
         Command::List(arguments) => read::list(context, arguments).await,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     commands::Watch,
-    support::{Daemon, place, wait_for},
+    support::{Daemon, place, plugins, wait_for},
 };
 
 #[test]
@@ -61,6 +61,42 @@ fn documents() {
     assert_eq!(headings, ["ID", "VERSION", "TIME", "AUTHOR", "ACTION", "PATH", "COMMENT"]);
     assert!(table.contains("rollback to 6"), "{table}");
     assert_eq!(daemon.json(&["--namespace", "other", "config", "list"])["configurations"], json!([]));
+}
+
+#[test]
+fn rollouts_and_schemas() {
+    let (root, data) = place();
+    let daemon = Daemon::start(&data);
+    daemon.ok(&["config", "set", "shop", "{\"a\": 1}"]);
+    daemon.fails(2, &["config", "promote", "shop"]);
+    daemon.fails(2, &["config", "stage", "shop", "/a", "2", "--percent", "101"]);
+    daemon.ok(&["config", "stage", "shop", "/a", "2", "--percent", "0"]);
+    daemon.ok(&["config", "stage", "shop", "--percent", "100"]);
+    assert_eq!(daemon.ok(&["config", "get", "shop", "/a"]), "1\n");
+    assert_eq!(daemon.ok(&["config", "get", "shop", "/a", "--instance", "n1"]), "2\n");
+    daemon.fails(2, &["config", "set", "shop", "/a", "3"]);
+    daemon.ok(&["config", "abort", "shop", "--comment", "slow"]);
+    assert_eq!(daemon.ok(&["config", "get", "shop", "/a", "--instance", "n1"]), "1\n");
+    assert!(daemon.ok(&["config", "history", "shop"]).contains("stage 100 %"));
+
+    let file = root.path().join("schema.json");
+    fs::write(&file, "{\"properties\": {\"a\": {\"type\": \"integer\"}}}").unwrap();
+    daemon.fails(1, &["config", "schema", "get", "shop"]);
+    daemon.ok(&["config", "schema", "set", "shop", file.to_str().unwrap()]);
+    assert_eq!(daemon.json(&["config", "schema", "get", "shop"])["schema"]["properties"]["a"]["type"], "integer");
+    let complaint = daemon.fails(2, &["config", "set", "shop", "/a", "one", "--text"]);
+    assert!(complaint.contains("at `/a`"), "{complaint}");
+    daemon.ok(&["config", "schema", "delete", "shop"]);
+    daemon.ok(&["config", "set", "shop", "/a", "one", "--text"]);
+
+    let example = plugins().join("../examples/config-validator-rust.wasm");
+    daemon.ok(&["config", "set", "shop", "/limits/requests", "10"]);
+    daemon.ok(&["plugin", "install", example.to_str().unwrap()]);
+    let settings = "{\"factor\": 10, \"role\": \"on-call\"}";
+    daemon.ok(&["plugin", "bind", "config.validator", "config-validator-rust", "--settings", settings]);
+    let complaint = daemon.fails(2, &["config", "set", "shop", "/limits/requests", "1000"]);
+    assert!(complaint.contains("would go from 10 to 1000"), "{complaint}");
+    daemon.ok(&["config", "set", "shop", "/limits/requests", "100"]);
 }
 
 #[test]

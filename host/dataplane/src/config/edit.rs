@@ -5,7 +5,7 @@
 
 use platform_capability::{
     Call,
-    config::{self, Change, Content, Version},
+    config::{self, Candidate, Change, Content, Version},
 };
 use platform_document::{
     BYTES_MAX, DEPTH_MAX, Pointer, canonical, checksum, difference, is_within, merge, secret_places, touched,
@@ -41,6 +41,8 @@ pub struct Edit<'a> {
     pub value: &'a str,
     /// Whether the value to set is a secret: it is stored encrypted, and shown to nobody who may not see it.
     pub secret: bool,
+    /// Percentage of instances that are served the candidate.
+    pub percent: u32,
     /// The version to go back to.
     pub restores: u64,
     /// What the author says about it.
@@ -53,7 +55,7 @@ impl<'a> Edit<'a> {
     /// A change of the whole document, to be completed.
     #[must_use]
     pub const fn new(id: &'a str, action: Action) -> Self {
-        Self { id, action, path: "", value: "", secret: false, restores: 0, comment: "", if_version: None }
+        Self { id, action, path: "", value: "", secret: false, percent: 0, restores: 0, comment: "", if_version: None }
     }
 }
 
@@ -100,7 +102,7 @@ impl Config {
             if edit.if_version.is_some_and(|wanted| wanted != number) {
                 return Err(CallError::Capability(ConfigError::Conflict(number)));
             }
-            let nothing = Content { document: None, schema: None };
+            let nothing = Content { document: None, schema: None, candidate: None };
             let (version, content) = match current {
                 Some((version, content)) => (Some(version), content),
                 None => (None, nothing),
@@ -143,6 +145,8 @@ impl Config {
         let before = read_document(content)?;
         let Checked { edit, path, value } = checked;
         let mut schema = content.schema.clone();
+        let candidate = content.candidate.as_ref().map(read_candidate).transpose()?;
+        check_stage(edit, candidate.is_some())?;
         let after = match (edit.action, value) {
             (Action::Set, Some(value)) => Some(put(before.clone(), path, value.clone())?),
             (Action::Merge, Some(patch)) => {
@@ -164,8 +168,8 @@ impl Config {
                 schema.clone_from(&content.schema);
                 read_document(&content)?
             }
-            (Action::Schema, _) if before.is_none() => {
-                let why = format!("there is no configuration `{}` that a schema could be attached to", edit.id);
+            (Action::Schema | Action::Stage, _) if before.is_none() => {
+                let why = format!("there is no configuration `{}`; set its document first", edit.id);
                 return Err(CallError::Capability(ConfigError::NotFound(why)));
             }
             (Action::Schema, value) => {
@@ -173,7 +177,9 @@ impl Config {
                 before.clone()
             }
             (Action::Reseal, _) => before.clone().map(|document| secrets.reseal(document)).transpose()?,
-            (Action::Set | Action::Merge, _) => before.clone(),
+            (Action::Stage, Some(value)) => Some(put(before.clone(), path, value.clone())?),
+            (Action::Stage | Action::Promote, _) => candidate,
+            (Action::Abort | Action::Set | Action::Merge, _) => before.clone(),
         };
         let after = after.map(|document| secrets::keep(document, before.as_ref())).transpose()?;
         let document = after.as_ref().map(write_document).transpose()?;
@@ -182,15 +188,29 @@ impl Config {
             _ => None,
         };
         let (before, after) = (before.map(secrets::redact).transpose()?, after.map(secrets::redact).transpose()?);
-        Ok(Step { before, after, revealed, content: Content { document, schema } })
+        let content = match edit.action {
+            // The document stays, and the candidate is judged as what it may become.
+            Action::Stage => Content {
+                document: content.document.clone(),
+                schema,
+                candidate: document.map(|document| Candidate { document, percent: edit.percent }),
+            },
+            _ => Content { document, schema, candidate: None },
+        };
+        Ok(Step { before, after, revealed, content })
     }
 }
 
 impl Step {
     fn change(&self, call: &Call, edit: &Edit<'_>, not_before_ms: u64) -> Change {
-        // Encrypting anew changes marks and no value.
-        let after = if edit.action == Action::Reseal { &self.before } else { &self.after };
-        let steps = difference(self.before.as_ref(), after.as_ref());
+        let before = self.before.as_ref();
+        // Encrypting anew changes marks and no value; a candidate changes the document once it is promoted.
+        let (wanted, changed, now) = match edit.action {
+            Action::Reseal => (before, before, self.after.as_ref()),
+            Action::Stage => (self.after.as_ref(), before, before),
+            _ => (self.after.as_ref(), self.after.as_ref(), self.after.as_ref()),
+        };
+        let steps = difference(before, wanted);
         let steps = serde_json::to_string(&steps).ok().filter(|steps| steps.len() <= DIFFERENCE_BYTES_MAX);
         Change {
             action: edit.action,
@@ -198,10 +218,10 @@ impl Step {
             author: call.caller.as_ref().map(|caller| caller.subject.clone()),
             comment: edit.comment.to_owned(),
             time_ms: (call.time_ns / 1_000_000).max(not_before_ms),
-            touched: touched(self.before.as_ref(), after.as_ref()).iter().map(ToString::to_string).collect(),
+            touched: touched(before, changed).iter().map(ToString::to_string).collect(),
             difference: steps,
             restores: edit.restores,
-            checksum: self.after.as_ref().map(|document| checksum(&canonical(document))).unwrap_or_default(),
+            checksum: now.map(|document| checksum(&canonical(document))).unwrap_or_default(),
         }
     }
 }
@@ -219,8 +239,9 @@ impl<'a> Checked<'a> {
             return Err(refused("the comment holds control characters"));
         }
         let value = match edit.action {
-            Action::Set if edit.secret => Some(secrets.seal(&parse("value", edit.value)?)?),
-            Action::Set | Action::Merge => {
+            Action::Set | Action::Stage if edit.secret => Some(secrets.seal(&parse("value", edit.value)?)?),
+            Action::Stage if edit.value.is_empty() && path.is_root() => None,
+            Action::Set | Action::Merge | Action::Stage => {
                 let value = parse("value", edit.value)?;
                 secrets::check_input(&value)?;
                 Some(value)
@@ -228,11 +249,34 @@ impl<'a> Checked<'a> {
             Action::Schema if !edit.value.is_empty() => Some(parse("schema", edit.value)?),
             _ => None,
         };
+        if edit.percent > 100 {
+            return Err(refused(format!("{} is no percentage; it is 0 to 100", edit.percent)));
+        }
         if edit.action == Action::Rollback && edit.restores == 0 {
             return Err(refused("versions count from 1; name the one to go back to"));
         }
         Ok(Self { edit, path, value })
     }
+}
+
+/// While a candidate is rolled out nothing else changes: what it was made from is what it replaces.
+fn check_stage(edit: &Edit<'_>, is_staged: bool) -> Result<()> {
+    let id = || edit.id.to_owned();
+    let error = match edit.action {
+        Action::Promote | Action::Abort if !is_staged => ConfigError::NotStaged(id()),
+        Action::Stage if !is_staged && edit.value.is_empty() => ConfigError::NotStaged(id()),
+        Action::Stage if is_staged && !edit.value.is_empty() => ConfigError::Staged(id()),
+        Action::Promote | Action::Abort | Action::Stage => return Ok(()),
+        _ if is_staged => ConfigError::Staged(id()),
+        _ => return Ok(()),
+    };
+    Err(CallError::Capability(error))
+}
+
+/// A candidate that is kept is a document that this host gave.
+fn read_candidate(candidate: &Candidate) -> Result<Value> {
+    let content = Content { document: Some(candidate.document.clone()), schema: None, candidate: None };
+    Ok(read_document(&content)?.unwrap_or_default())
 }
 
 fn parse(what: &str, text: &str) -> Result<Value> {

@@ -33,6 +33,12 @@ pub enum ConfigError {
     /// A secret value can't be encrypted or decrypted here.
     #[error(transparent)]
     Key(KeyError),
+    /// A candidate is being rolled out, and the document stays until that is decided.
+    #[error("a candidate for `{0}` is being rolled out; `promote` it, or `abort` it, and change the document then")]
+    Staged(String),
+    /// There is no candidate to decide on.
+    #[error("there is no candidate for `{0}`")]
+    NotStaged(String),
     /// A validator refuses the change.
     #[error("`{by}` refuses the change: {reason}")]
     Refused {

@@ -1,11 +1,11 @@
 //! How often one value can be checked, at worst: a few references that repeat each other make a schema that takes longer
 //! than the age of the world, and a check that has begun can't be stopped.
 //!
-//! Counts the ways from the schema to a value at every depth, by depth, so that it takes as long as the schema is large.
-//! It errs on the side of too many: which member of a `oneOf` fits is not known. Invariant: a schema that passes takes a
-//! bounded number of steps for each value of a document.
+//! Counts the ways from the schema to a value, level by level of the document: which schemas apply in place of one, how often,
+//! and which of them lead to the same member or item. It errs on the side of too many: which member of a `oneOf` fits is
+//! not known. Invariant: a schema that passes takes a bounded number of steps for each value of a document.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -14,13 +14,15 @@ use crate::DEPTH_MAX;
 
 /// Most ways to a value.
 const WAYS_MAX: u64 = 20_000;
+/// Most pairs of schemas of which one applies when the other does.
+const APPLIED_MAX: usize = 500_000;
 
 /// Keywords whose schema applies to the value itself: one, several, or by name.
 const IN_PLACE_ONE: [&str; 4] = ["not", "if", "then", "else"];
 const IN_PLACE_LIST: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 const IN_PLACE_MAP: [&str; 2] = ["dependentSchemas", "dependencies"];
-/// Keywords of which one at most applies to each member of an object, or to each item of an array.
-const MEMBER_ONE: [&str; 2] = ["additionalProperties", "unevaluatedProperties"];
+/// Keywords whose schema applies to members of any name, and those of which one at most applies to each item.
+const MEMBER_ANY: [&str; 3] = ["additionalProperties", "unevaluatedProperties", "propertyNames"];
 const ITEM_ONE: [&str; 3] = ["items", "additionalItems", "unevaluatedItems"];
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
@@ -28,32 +30,40 @@ const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 pub(super) fn check(schema: &Value) -> Result<(), SchemaError> {
     let mut nodes = Nodes::default();
     nodes.gather(schema, true)?;
-    let links: Vec<Links> = nodes.all.iter().map(|node| nodes.links(node)).collect::<Result<_, _>>()?;
-    let order = in_place_first(&links)?;
+    let links: Vec<Links<'_>> = nodes.all.iter().map(|node| nodes.links(node)).collect::<Result<_, _>>()?;
+    let applied = applied(&links)?;
     let mut below = vec![0_u64; links.len()];
     for _ in 0..=DEPTH_MAX {
-        let mut here = vec![0_u64; links.len()];
-        for &node in &order {
-            let Some(links) = links.get(node) else { continue };
-            let ways = |of: &[u64], nodes: &[usize]| {
-                nodes.iter().filter_map(|node| of.get(*node)).fold(0, |sum: u64, ways| sum.saturating_add(*ways))
-            };
-            let most = |nodes: &[usize]| nodes.iter().filter_map(|node| below.get(*node)).max().copied().unwrap_or(0);
-            let members = most(&links.member).saturating_add(ways(&below, &links.members));
-            let items = most(&links.item).saturating_add(ways(&below, &links.items));
-            let sum = 1_u64.saturating_add(ways(&here, &links.in_place)).saturating_add(members.max(items));
-            if let Some(place) = here.get_mut(node) {
-                *place = sum;
-            }
-        }
-        below = here;
-        if below.first().is_some_and(|ways| *ways > WAYS_MAX) {
+        let here: Vec<u64> = applied.iter().map(|applied| ways(applied, &links, &below)).collect();
+        if here.first().is_some_and(|ways| *ways > WAYS_MAX) {
             return Err(SchemaError::Schema(format!(
-                "its references could check one value more than {WAYS_MAX} times; let fewer of them lead to the same place"
+                "it could check one value more than {WAYS_MAX} times; let fewer references lead to the same place"
             )));
         }
+        below = here;
     }
     Ok(())
+}
+
+/// The most ways that lead through schemas which apply to one value, so and so often, to the values at and below it.
+fn ways(applied: &BTreeMap<usize, u64>, links: &[Links<'_>], below: &[u64]) -> u64 {
+    let (mut own, mut any_member, mut items) = (0_u64, 0_u64, 0_u64);
+    let mut members: HashMap<&str, u64> = HashMap::new();
+    for (node, times) in applied {
+        let Some(links) = links.get(*node) else { continue };
+        let of = |node: usize| below.get(node).copied().unwrap_or(0).saturating_mul(*times);
+        let all = |nodes: &[usize]| nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(of(*node)));
+        own = own.saturating_add(*times);
+        any_member = any_member.saturating_add(all(&links.any_member));
+        items = items.saturating_add(all(&links.any_item));
+        items = items.saturating_add(links.one_item.iter().map(|node| of(*node)).max().unwrap_or(0));
+        for (name, node) in &links.members {
+            let ways = members.entry(name).or_default();
+            *ways = ways.saturating_add(of(*node));
+        }
+    }
+    let members = any_member.saturating_add(members.into_values().max().unwrap_or(0));
+    own.saturating_add(members.max(items))
 }
 
 /// The schemas within a schema.
@@ -67,16 +77,16 @@ struct Nodes<'a> {
 
 /// What a schema leads to.
 #[derive(Default)]
-struct Links {
+struct Links<'a> {
     in_place: Vec<usize>,
-    /// One of these for each member.
-    member: Vec<usize>,
-    /// All of these for a member.
-    members: Vec<usize>,
+    /// For the member of a name.
+    members: Vec<(&'a str, usize)>,
+    /// For a member of any name.
+    any_member: Vec<usize>,
     /// One of these for each item.
-    item: Vec<usize>,
+    one_item: Vec<usize>,
     /// All of these for an item.
-    items: Vec<usize>,
+    any_item: Vec<usize>,
 }
 
 impl<'a> Nodes<'a> {
@@ -110,29 +120,29 @@ impl<'a> Nodes<'a> {
         self.place.get(&std::ptr::from_ref(value?.as_object()?)).copied()
     }
 
-    fn links(&self, node: &Map<String, Value>) -> Result<Links, SchemaError> {
+    fn links(&self, node: &'a Map<String, Value>) -> Result<Links<'a>, SchemaError> {
         let one = |name: &str| self.number(node.get(name));
         let list = |name: &str| {
-            node.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(|item| self.number(Some(item)))
+            let items = node.get(name).and_then(Value::as_array).into_iter().flatten();
+            items.filter_map(|item| self.number(Some(item)))
         };
         let map = |name: &str| {
-            node.get(name)
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(Map::values)
-                .filter_map(|member| self.number(Some(member)))
+            let members = node.get(name).and_then(Value::as_object).into_iter().flatten();
+            members.filter_map(|(name, member)| Some((name.as_str(), self.number(Some(member))?)))
         };
         let mut links = Links::default();
         links.in_place.extend(IN_PLACE_ONE.iter().filter_map(|name| one(name)));
         links.in_place.extend(IN_PLACE_LIST.iter().flat_map(|name| list(name)));
-        links.in_place.extend(IN_PLACE_MAP.iter().flat_map(|name| map(name)));
+        links.in_place.extend(IN_PLACE_MAP.iter().flat_map(|name| map(name)).map(|(_, node)| node));
         for reference in REFERENCES.iter().filter_map(|name| node.get(*name)?.as_str()) {
             links.in_place.extend(self.resolve(reference)?);
         }
-        links.member.extend(map("properties").chain(MEMBER_ONE.iter().filter_map(|name| one(name))));
-        links.members.extend(map("patternProperties").chain(one("propertyNames")));
-        links.item.extend(list("items").chain(list("prefixItems")).chain(ITEM_ONE.iter().filter_map(|name| one(name))));
-        links.items.extend(one("contains"));
+        links.members.extend(map("properties"));
+        links.any_member.extend(map("patternProperties").map(|(_, node)| node));
+        links.any_member.extend(MEMBER_ANY.iter().filter_map(|name| one(name)));
+        links.one_item.extend(list("items").chain(list("prefixItems")));
+        links.one_item.extend(ITEM_ONE.iter().filter_map(|name| one(name)));
+        links.any_item.extend(one("contains"));
         Ok(links)
     }
 
@@ -157,8 +167,32 @@ impl<'a> Nodes<'a> {
     }
 }
 
+/// For each schema, which schemas apply when it does, itself included, and how often.
+fn applied(links: &[Links<'_>]) -> Result<Vec<BTreeMap<usize, u64>>, SchemaError> {
+    let mut applied = vec![BTreeMap::new(); links.len()];
+    let mut total = 0;
+    for node in in_place_first(links)? {
+        let mut all = BTreeMap::from([(node, 1_u64)]);
+        for inner in links.get(node).into_iter().flat_map(|links| &links.in_place) {
+            for (other, times) in applied.get(*inner).into_iter().flatten() {
+                let sum = all.entry(*other).or_default();
+                *sum = sum.saturating_add(*times);
+            }
+        }
+        total += all.len();
+        if total > APPLIED_MAX {
+            let why = "too many of its schemas apply to one value; let references lead to fewer places";
+            return Err(SchemaError::Schema(why.to_owned()));
+        }
+        if let Some(place) = applied.get_mut(node) {
+            *place = all;
+        }
+    }
+    Ok(applied)
+}
+
 /// Every schema after those that apply in place of it.
-fn in_place_first(links: &[Links]) -> Result<Vec<usize>, SchemaError> {
+fn in_place_first(links: &[Links<'_>]) -> Result<Vec<usize>, SchemaError> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
         New,
@@ -233,12 +267,20 @@ mod tests {
             "properties": {"ports": {"items": {"$ref": "#port"}}, "port": {"$ref": "#/$defs/port"}, "$id": {"type": "string"}},
             "additionalProperties": false,
         });
+        // A tree of rules, whose branches have members of different names.
+        let rules = json!({"oneOf": [
+            {"properties": {"and": {"type": "array", "items": {"$ref": "#"}}}, "required": ["and"]},
+            {"properties": {"or": {"type": "array", "items": {"$ref": "#"}}}, "required": ["or"]},
+            {"properties": {"not": {"$ref": "#"}}, "required": ["not"]},
+            {"type": "string"},
+        ]});
         let wide: Map<_, _> = (0..500).map(|name| (name.to_string(), json!({"type": "integer"}))).collect();
         for schema in [
             json!(true),
             json!({}),
             tree,
             named,
+            rules,
             json!({"properties": wide, "oneOf": [{"required": ["1"]}, {"required": ["2"]}]}),
         ] {
             assert_eq!(check(&schema), Ok(()), "{schema}");

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, stream};
 use platform_capability::{Call, config::Version};
-use platform_dataplane::{Action, Audit, Edit, Edited, Event, Search, Seen};
+use platform_dataplane::{Action, Audit, Edit, Edited, Event, Read, Search, Seen};
 use platform_proto::config::v1::{self as proto, config_server::Config, watch_event};
 use prost_types::Timestamp;
 use tonic::{Code, Request, Response, Status};
@@ -36,18 +36,20 @@ impl ConfigService {
 impl Config for ConfigService {
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Reading>, Status> {
         let call = &admitted(&request)?.call;
-        let proto::GetRequest { id, path, version, reveal } = request.get_ref();
+        let proto::GetRequest { id, path, version, reveal, instance } = request.get_ref();
+        let read = Read { path, number: *version, instance, ..Read::new(id) };
         let configurations = self.0.plane.configurations();
         let reading = if *reveal {
             may_reveal(call)?;
             tracing::info!(by = call.subject(), namespace = %call.namespace, id, path, "secrets are revealed");
-            configurations.reveal(call, id, path, *version).await
+            configurations.reveal(call, &read).await
         } else {
-            configurations.get(call, id, path, *version).await
+            configurations.get(call, &read).await
         };
         let reading = reading.map_err(status)?;
         let value = reading.json();
-        Ok(Response::new(proto::Reading { version: Some(version_out(reading.version)), value }))
+        let candidate = reading.staged;
+        Ok(Response::new(proto::Reading { version: Some(version_out(reading.version)), value, candidate }))
     }
 
     async fn set(&self, request: Request<proto::SetRequest>) -> Result<Response<proto::EditResponse>, Status> {
@@ -73,6 +75,22 @@ impl Config for ConfigService {
         let proto::RollbackRequest { id, version, comment, if_version } = request.get_ref();
         let edit = Edit { restores: *version, comment, if_version: *if_version, ..Edit::new(id, Action::Rollback) };
         self.edit(&request, edit).await
+    }
+
+    async fn stage(&self, request: Request<proto::StageRequest>) -> Result<Response<proto::EditResponse>, Status> {
+        let proto::StageRequest { id, path, value, percent, comment, if_version } = request.get_ref();
+        let edit = Edit { path, value, percent: *percent, ..Edit::new(id, Action::Stage) };
+        self.edit(&request, Edit { comment, if_version: *if_version, ..edit }).await
+    }
+
+    async fn promote(&self, request: Request<proto::DecideRequest>) -> Result<Response<proto::EditResponse>, Status> {
+        let proto::DecideRequest { id, comment, if_version } = request.get_ref();
+        self.edit(&request, Edit { comment, if_version: *if_version, ..Edit::new(id, Action::Promote) }).await
+    }
+
+    async fn abort(&self, request: Request<proto::DecideRequest>) -> Result<Response<proto::EditResponse>, Status> {
+        let proto::DecideRequest { id, comment, if_version } = request.get_ref();
+        self.edit(&request, Edit { comment, if_version: *if_version, ..Edit::new(id, Action::Abort) }).await
     }
 
     async fn reseal(&self, request: Request<proto::ResealRequest>) -> Result<Response<proto::EditResponse>, Status> {
@@ -160,14 +178,15 @@ impl Config for ConfigService {
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let admitted = admitted(&request)?;
-        let proto::WatchRequest { id, path, after_revision } = request.get_ref();
+        let proto::WatchRequest { id, path, after_revision, instance } = request.get_ref();
         let configurations = self.0.plane.configurations();
         let after = match after_revision {
             Some(after) => *after,
             None => configurations.revision(&admitted.call).await.map_err(status)?,
         };
         let selector = if id.is_empty() { "*" } else { id };
-        let events = configurations.watch(&admitted.call, selector, path.as_deref(), after).map_err(status)?;
+        let events =
+            configurations.watch(&admitted.call, selector, path.as_deref(), instance, after).map_err(status)?;
         let events = events.flat_map(|event| {
             stream::iter(match event {
                 Ok(Event::Changes(changes)) => changes.into_iter().map(|seen| Ok(changed(seen))).collect(),
@@ -203,7 +222,7 @@ fn milliseconds(time: &Timestamp) -> u64 {
 }
 
 fn version_out(version: Version) -> proto::Version {
-    let Version { id, number, revision, change, has_document, has_schema } = version;
+    let Version { id, number, revision, change, has_document, has_schema, staged } = version;
     let action = match change.action {
         Action::Set => proto::Action::Set,
         Action::Merge => proto::Action::Merge,
@@ -211,6 +230,9 @@ fn version_out(version: Version) -> proto::Version {
         Action::Rollback => proto::Action::Rollback,
         Action::Schema => proto::Action::Schema,
         Action::Reseal => proto::Action::Reseal,
+        Action::Stage => proto::Action::Stage,
+        Action::Promote => proto::Action::Promote,
+        Action::Abort => proto::Action::Abort,
     };
     proto::Version {
         id,
@@ -227,6 +249,7 @@ fn version_out(version: Version) -> proto::Version {
         checksum: change.checksum,
         deleted: !has_document,
         has_schema,
+        staged_percent: staged,
     }
 }
 

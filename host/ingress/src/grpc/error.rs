@@ -106,6 +106,8 @@ impl CapabilityError for ConfigError {
             Self::TooLarge(_) => Fault::invalid("TOO_LARGE", message),
             Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
             Self::Mismatch(_) => Fault::new(Code::FailedPrecondition, "SCHEMA_MISMATCH", message),
+            Self::Staged(_) => Fault::new(Code::FailedPrecondition, "CANDIDATE_PENDING", message),
+            Self::NotStaged(_) => Fault::new(Code::FailedPrecondition, "NO_CANDIDATE", message),
             Self::Key(_) => Fault::new(Code::FailedPrecondition, "SECRET_KEY_UNAVAILABLE", message),
             Self::Refused { by, at, .. } => {
                 let fault =

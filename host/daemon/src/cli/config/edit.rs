@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use platform_proto::config::v1::{
-    DeleteRequest, EditResponse, GetSchemaRequest, MergeRequest, ResealRequest, RollbackRequest, SetRequest,
-    SetSchemaRequest,
+    DecideRequest, DeleteRequest, EditResponse, GetSchemaRequest, MergeRequest, ResealRequest, RollbackRequest,
+    SetRequest, SetSchemaRequest, StageRequest,
 };
 
 use super::read::{self, pretty};
@@ -78,6 +78,23 @@ pub(crate) struct Set {
     /// The value is a secret: it is stored encrypted, and shown to nobody who may not see it.
     #[arg(long)]
     secret: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stage {
+    #[command(flatten)]
+    put: Put,
+    /// Percentage of instances that are served the candidate, 0 to 100.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100))]
+    percent: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    /// Name of the configuration.
+    id: String,
+    #[command(flatten)]
+    about: About,
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +205,33 @@ pub(crate) async fn rollback(context: &Context, arguments: Rollback) -> Result<E
     let client = context.connect().await?;
     let request = client.request(TIMEOUT, RollbackRequest { id, version, comment, if_version });
     told(context, &client.call(client.config().rollback(request)).await?)
+}
+
+/// Makes a candidate, or serves it to more or fewer instances.
+pub(crate) async fn stage(context: &Context, arguments: Stage) -> Result<Exit, Failure> {
+    let Stage { put, percent } = arguments;
+    let is_new = put.path.is_some() || put.value.is_some() || put.file.is_some();
+    let (path, value) = if is_new { put.read()? } else { Default::default() };
+    let About { comment, if_version } = put.about;
+    let client = context.connect().await?;
+    let request = client.request(TIMEOUT, StageRequest { id: put.id, path, value, percent, comment, if_version });
+    told(context, &client.call(client.config().stage(request)).await?)
+}
+
+/// Makes the candidate the document.
+pub(crate) async fn promote(context: &Context, arguments: Decide) -> Result<Exit, Failure> {
+    let Decide { id, about: About { comment, if_version } } = arguments;
+    let client = context.connect().await?;
+    let request = client.request(TIMEOUT, DecideRequest { id, comment, if_version });
+    told(context, &client.call(client.config().promote(request)).await?)
+}
+
+/// Gives the candidate up.
+pub(crate) async fn abort(context: &Context, arguments: Decide) -> Result<Exit, Failure> {
+    let Decide { id, about: About { comment, if_version } } = arguments;
+    let client = context.connect().await?;
+    let request = client.request(TIMEOUT, DecideRequest { id, comment, if_version });
+    told(context, &client.call(client.config().abort(request)).await?)
 }
 
 /// Encrypts secrets anew.

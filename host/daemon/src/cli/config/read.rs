@@ -33,6 +33,9 @@ pub(crate) struct Get {
     /// Shows secret values; takes the role `config-secrets` or `admin`.
     #[arg(long)]
     reveal: bool,
+    /// Reads as this instance, which may be served a candidate.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    instance: String,
 }
 
 #[derive(Debug, Args)]
@@ -92,15 +95,18 @@ pub(crate) struct Watch {
     id: String,
     /// Only changes of the value at this JSON Pointer; every change when not given.
     path: Option<String>,
+    /// Watches as this instance: only changes of what it is served.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    instance: String,
     #[command(flatten)]
     extent: watch::Extent,
 }
 
 /// Reads a configuration.
 pub(crate) async fn get(context: &Context, arguments: Get) -> Result<Exit, Failure> {
-    let Get { id, path, version, reveal } = arguments;
+    let Get { id, path, version, reveal, instance } = arguments;
     let client = context.connect().await?;
-    let request = client.request(TIMEOUT, GetRequest { id, path, version, reveal });
+    let request = client.request(TIMEOUT, GetRequest { id, path, version, reveal, instance });
     let reading = client.call(client.config().get(request)).await?;
     context.output.answer("platform.config.v1.Reading", &reading, || pretty(&reading.value))?;
     Ok(Exit::Done)
@@ -174,9 +180,9 @@ pub(crate) async fn diff(context: &Context, arguments: Diff) -> Result<Exit, Fai
 
 /// Shows changes as they happen.
 pub(crate) async fn follow(context: &Context, arguments: Watch) -> Result<Exit, Failure> {
-    let Watch { id, path, extent } = arguments;
+    let Watch { id, path, instance, extent } = arguments;
     let open = async |client: &Client, after_revision| {
-        let message = WatchRequest { id: id.clone(), path: path.clone(), after_revision };
+        let message = WatchRequest { id: id.clone(), path: path.clone(), after_revision, instance: instance.clone() };
         client.config().watch(message).await
     };
     watch::follow(context, extent, "platform.config.v1.WatchEvent", open, |event: &WatchEvent| {
@@ -210,7 +216,11 @@ fn versions(context: &Context, versions: &[Version]) -> String {
 
 fn action(version: &Version) -> String {
     let name = version.action().as_str_name().trim_start_matches("ACTION_").to_lowercase();
-    if version.action() == Action::Rollback { format!("{name} to {}", version.restores) } else { name }
+    match (version.action(), version.staged_percent) {
+        (Action::Rollback, _) => format!("{name} to {}", version.restores),
+        (Action::Stage, Some(percent)) => format!("{name} {percent} %"),
+        _ => name,
+    }
 }
 
 fn remark(context: &Context, none: &str, is_empty: bool, next_page_token: &str) {
