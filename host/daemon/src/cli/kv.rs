@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use clap::{ArgGroup, Args, Subcommand};
 use platform_proto::kv::v1::{
-    BatchGetRequest, DeleteRequest, Entry, GetRequest, GetUsageRequest, IncrementRequest, ListRequest, ListResponse, PutRequest,
-    WatchEvent, WatchRequest, delete_request, put_request, watch_event::Event,
+    BatchGetRequest, DeleteRequest, Entry, GetRequest, GetUsageRequest, IncrementRequest, ListRequest, ListResponse,
+    PutRequest, WatchEvent, WatchRequest, delete_request, put_request, watch_event::Event,
 };
 use prost_types::Timestamp;
 

@@ -76,7 +76,9 @@ fn several_values() {
         fs::write(&file, lines).unwrap();
         daemon.run(&["--output", "json", "kv", "commit", "--file", file.to_str().unwrap()])
     };
-    let made = commit("{\"key\": \"a\", \"text\": \"1\", \"ifAbsent\": true}\n\n{\"key\": \"b\", \"value\": \"/wA=\", \"ttl\": \"1h\"}\n");
+    let made = commit(
+        "{\"key\": \"a\", \"text\": \"1\", \"ifAbsent\": true}\n\n{\"key\": \"b\", \"value\": \"/wA=\", \"ttl\": \"1h\"}\n",
+    );
     assert!(made.status.success(), "{}", text(&made.stderr));
     let refused = commit("{\"key\": \"c\", \"text\": \"1\"}\n{\"key\": \"a\", \"ifAbsent\": true}\n");
     assert_eq!(refused.status.code(), Some(1));

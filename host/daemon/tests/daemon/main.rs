@@ -8,4 +8,5 @@ mod commands;
 mod lifecycle;
 mod refusals;
 mod reload;
+mod resp;
 mod support;
