@@ -87,14 +87,14 @@ impl Draft {
         // What is answered after a write has to hold when that write is made, or two callers could each miss the other's.
         let checked = self.strict || self.dirty;
         let cell = self.cells.get_mut(key)?;
-        cell.checked |= checked;
+        cell.checked |= checked && cell.is_of_the_store();
         cell.held.as_ref()
     }
 
     /// What a key holds, for a decision on what to write.
     pub(crate) fn decide(&mut self, key: &str) -> Option<&Held> {
         let cell = self.cells.get_mut(key)?;
-        cell.checked = true;
+        cell.checked |= cell.is_of_the_store();
         cell.held.as_ref()
     }
 
@@ -145,6 +145,11 @@ impl Draft {
 }
 
 impl Cell {
+    /// Whether anything that it tells comes from the store, and not from a write to the draft.
+    fn is_of_the_store(&self) -> bool {
+        !self.written || matches!(&self.held, Some(Held { life: Life::Kept(_), .. }))
+    }
+
     fn write(self, key: String, now_ms: u64) -> Option<Write> {
         let condition = match self.seen {
             _ if !self.checked => Condition::Always,
@@ -161,7 +166,8 @@ impl Cell {
                 };
                 Action::Put(Content { value: held.value.into(), expiry })
             }
-            (true, None) if self.seen != Seen::Absent => Action::Delete,
+            // Known to be absent still, it need not be removed.
+            (true, None) if !self.checked || self.seen != Seen::Absent => Action::Delete,
             _ if self.checked => Action::Check,
             _ => return None,
         };
@@ -227,6 +233,18 @@ mod tests {
             check("gone", Condition::Absent),
         ];
         assert_eq!(after.writes(), expected);
+    }
+
+    #[test]
+    fn what_was_written_here_depends_on_nobody() {
+        let mut draft = draft(true);
+        draft.set("a", held("2", Life::Stays));
+        assert_eq!(draft.decide("a").unwrap().value, "2");
+        draft.set("a", held("3", Life::Stays));
+        draft.remove("gone");
+        assert_eq!(draft.read("gone"), None);
+        let delete = Write { key: "gone".into(), condition: Condition::Always, action: Action::Delete };
+        assert_eq!(draft.writes(), [put("a", "3", Condition::Always, Expiry::Never), delete]);
     }
 
     #[test]

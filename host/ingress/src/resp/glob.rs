@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_hostile_pattern_takes_no_time() {
-        assert!(!matches(&"*a".repeat(500), &"a".repeat(1023).replace("aaaaaaaaaa", "aaaaaaaaab")));
+        assert!(!matches(&("*a".repeat(500) + "*b"), &"a".repeat(1024)));
     }
 
     proptest! {

@@ -22,19 +22,21 @@ impl Store {
         (expires_ms.is_none_or(|at| at > self.now_ms)).then_some(Entry { value, revision, expires_ms })
     }
 
-    fn commit(&mut self, writes: Vec<Write>) {
+    fn allows(&self, writes: &[Write]) -> bool {
         let keys: BTreeSet<&String> = writes.iter().map(|write| &write.key).collect();
         assert_eq!(keys.len(), writes.len(), "a key is written once");
-        for write in &writes {
+        writes.iter().all(|write| {
             let revision = self.get(&write.key).map_or(0, |entry| entry.revision);
-            let holds = match write.condition {
+            match write.condition {
                 Condition::Always => true,
                 Condition::Absent => revision == 0,
                 Condition::Present => revision > 0,
                 Condition::At(wanted) => revision > 0 && revision == wanted,
-            };
-            assert!(holds, "nobody else writes: {write:?}");
-        }
+            }
+        })
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) {
         self.revision += 1;
         for Write { key, action, .. } in writes {
             match action {
@@ -52,14 +54,21 @@ impl Store {
         }
     }
 
-    /// Runs commands on one draft, as the engine does.
-    fn run(&mut self, commands: &[Data], strict: bool) -> Vec<Reply> {
+    /// Runs commands on one draft, as the engine does; the answers, and what is to be written.
+    fn draft(&self, commands: &[Data], strict: bool) -> (Vec<Reply>, Vec<Write>) {
         let reads = commands.iter().filter(|command| command.access() != Access::Blind);
         let keys: BTreeSet<&str> = reads.flat_map(Data::keys).collect();
         let found = keys.iter().map(|key| self.get(key)).collect();
         let mut draft = Draft::new(self.now_ms, strict, &keys, found);
         let replies = commands.iter().map(|command| command.run(&mut draft).unwrap_or_else(Reply::from)).collect();
-        self.commit(draft.writes());
+        (replies, draft.writes())
+    }
+
+    /// Runs commands while nobody else writes.
+    fn run(&mut self, commands: &[Data], strict: bool) -> Vec<Reply> {
+        let (replies, writes) = self.draft(commands, strict);
+        assert!(self.allows(&writes), "nobody else writes: {writes:?}");
+        self.commit(writes);
         replies
     }
 
@@ -265,6 +274,34 @@ proptest! {
             prop_assert_eq!(together.shown(), apart.shown());
             apart.now_ms += pause_ms;
             together.now_ms += pause_ms;
+        }
+    }
+
+    /// Where others write between read and commit, the commit is refused, or is what it would be after theirs.
+    #[test]
+    fn a_commit_that_is_made_came_after_those_before_it(
+        first in prop::collection::vec(line(), 0..6), others in prop::collection::vec(line(), 0..3),
+        ours in prop::collection::vec(line(), 1..6), strict: bool,
+    ) {
+        let parse = |lines: Vec<String>| -> Vec<Data> { lines.iter().map(|line| parse(line).unwrap()).collect() };
+        let ours = parse(ours);
+        let mut store = Store { now_ms: 1_000_000, ..Store::default() };
+        store.run(&parse(first), false);
+        let before = store.clone();
+        let (replies, writes) = store.draft(&ours, strict);
+        store.run(&parse(others), false);
+        prop_assume!(!writes.is_empty() && store.allows(&writes));
+        let mut after = store.clone();
+        let expected: Vec<Reply> =
+            ours.iter().map(|command| after.run(std::slice::from_ref(command), false).remove(0)).collect();
+        store.commit(writes);
+        prop_assert_eq!(store.shown(), after.shown());
+        // Without a transaction, what is asked before anything is written may be answered from before.
+        let quiet = (1..=ours.len()).take_while(|count| before.draft(&ours[..*count], false).1.is_empty()).count();
+        for (place, command) in ours.iter().enumerate() {
+            if strict || place >= quiet || command.access() != Access::Read {
+                prop_assert_eq!(&replies[place], &expected[place], "{:?}", command);
+            }
         }
     }
 

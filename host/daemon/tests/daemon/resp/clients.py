@@ -1,4 +1,4 @@
-"""What redis-py does with the RESP port, unmodified: python resp.py HOST:PORT TOKEN."""
+"""What redis-py does with the RESP port, unmodified: python clients.py HOST:PORT TOKEN."""
 
 import sys
 import time
