@@ -5,6 +5,7 @@
 mod decision;
 mod durable;
 mod measure;
+mod resp;
 mod server;
 mod swap;
 
@@ -35,6 +36,9 @@ fn main() -> Result<()> {
         }
         if wanted("durable") {
             durable::run().await?;
+        }
+        if wanted("resp") {
+            resp::run().await?;
         }
         if wanted("server") {
             server::run().await?;

@@ -40,7 +40,7 @@ const CONNECTIONS: usize = 4;
 const SPAN: Duration = Duration::from_millis(700);
 
 /// Ends a process when it goes out of scope.
-struct Guard(Child);
+pub(crate) struct Guard(pub(crate) Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -64,6 +64,11 @@ fn dist() -> PathBuf {
 
 /// Starts the daemon on a data directory and waits until it is ready; how long that took.
 async fn start(data: &Path) -> Result<(Guard, String, Duration)> {
+    start_with(data, &[]).await
+}
+
+/// The same with more arguments.
+pub(crate) async fn start_with(data: &Path, arguments: &[&str]) -> Result<(Guard, String, Duration)> {
     let _ = std::fs::remove_file(data.join("address"));
     let begun = clock::now();
     let child = Command::new(binary()?)
@@ -71,6 +76,7 @@ async fn start(data: &Path) -> Result<(Guard, String, Duration)> {
         .arg(data)
         .arg("--plugins-dir")
         .arg(dist().join("plugins"))
+        .args(arguments)
         .spawn()?;
     let guard = Guard(child);
     loop {

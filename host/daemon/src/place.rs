@@ -6,6 +6,8 @@ use std::{env, path::PathBuf};
 
 /// File in the data directory with the address that the daemon listens on.
 pub(crate) const ADDRESS: &str = "address";
+/// File in the data directory with the address that clients of Redis are served on.
+pub(crate) const RESP_ADDRESS: &str = "resp-address";
 /// File in the data directory with the token of the administrator.
 pub(crate) const ADMIN_TOKEN: &str = "admin.token";
 /// Configuration file, in the data directory unless named.

@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, env = "PLATFORM_SERVER_ADDRESS", value_name = "HOST:PORT")]
     pub(crate) server_address: Option<String>,
+    /// Where to serve clients of Redis; port 0 takes a free one. Nowhere when not given.
+    #[arg(long, env = "PLATFORM_RESP_ADDRESS", value_name = "HOST:PORT")]
+    pub(crate) resp_address: Option<String>,
     /// The configuration; `platform.toml` in the data directory when it is there.
     #[arg(long, env = "PLATFORM_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -96,7 +96,7 @@ impl Kv {
                 bytes += content.value.len();
             }
             if !keys.insert(key) {
-                return Err(Kv::refused(format!("the key `{key}` is written twice in one commit")));
+                return Err(Self::refused(format!("the key `{key}` is written twice in one commit")));
             }
         }
         if bytes > COMMIT_BYTES_MAX {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{admission::DeadlineConfig, check::CheckConfig, identity::IdentityConfig};
+use crate::{admission::DeadlineConfig, check::CheckConfig, identity::IdentityConfig, resp::RespConfig};
 
 /// Settings of the front doors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub deadline: DeadlineConfig,
     /// How gateways ask for decisions.
     pub check: CheckConfig,
+    /// The port for clients of Redis.
+    pub resp: RespConfig,
     /// How much callers may send and hold.
     pub limits: Limits,
 }
@@ -35,6 +37,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             deadline: DeadlineConfig::default(),
             check: CheckConfig::default(),
+            resp: RespConfig::default(),
             limits: Limits::default(),
         }
     }

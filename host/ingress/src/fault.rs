@@ -63,7 +63,6 @@ impl Fault {
     }
 
     /// The message.
-    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

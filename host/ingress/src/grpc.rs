@@ -28,6 +28,7 @@ use tonic::{Request, Status};
 pub(crate) use auth::AuthService;
 pub(crate) use config::ConfigService;
 pub(crate) use discovery::DiscoveryService;
+pub(crate) use error::status;
 pub(crate) use kv::KvService;
 pub(crate) use plugins::PluginsService;
 pub(crate) use router::RouterService;

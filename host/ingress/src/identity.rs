@@ -61,6 +61,14 @@ pub struct Identity {
     pub expires_s: Option<u64>,
 }
 
+impl Identity {
+    /// Whether its token has ended.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expires_s.is_some_and(|expires_s| expires_s <= clock::unix_ms() / 1000)
+    }
+}
+
 /// Namespaces that a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespaces {
@@ -184,6 +192,11 @@ impl Authenticator {
         let identity = Arc::new(self.issuers.verify(token, now_s)?);
         self.verified.put(digest, &identity, now_s);
         Ok(identity)
+    }
+
+    /// The bearer of the configured token with this subject; none when there is no such token.
+    pub fn static_bearer(&self, subject: &str) -> Option<Arc<Identity>> {
+        self.statics.bearer(subject)
     }
 
     /// The bearer of the token in the `Authorization` header; none without one.

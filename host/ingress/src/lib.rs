@@ -6,7 +6,7 @@
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
 //! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways; `health`, `metrics` and `openapi` tell
-//! of the platform itself.
+//! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;
 mod check;
@@ -20,6 +20,7 @@ mod identity;
 mod methods;
 mod metrics;
 mod openapi;
+mod resp;
 mod server;
 mod transcode;
 
@@ -60,6 +61,7 @@ pub use identity::{
     ADMIN_ROLE, Access, Algorithm, IdentityConfig, IdentityError, Issuer, IssuerError, Key, Secret, StaticToken,
     StaticTokenError,
 };
+pub use resp::{RespConfig, RespError};
 pub use server::Ingress;
 
 /// What the front doors stand in front of.
@@ -97,6 +99,9 @@ pub enum IngressError {
     /// A header of the settings is none.
     #[error(transparent)]
     HeaderName(#[from] InvalidHeaderName),
+    /// The RESP door can't open as configured.
+    #[error(transparent)]
+    Resp(#[from] RespError),
     /// The definitions that the daemon was built with are broken.
     #[error("the definitions of the methods are broken: {0}")]
     Definitions(String),
@@ -123,8 +128,16 @@ impl Config {
         let checker = Arc::new(Checker::new(Arc::clone(&plane), Arc::clone(&authenticator), self.check.clone())?);
         let draining = CancellationToken::new();
         let health = Health::new(Arc::clone(&parts.control), draining.clone(), &pool);
-        let requests = Arc::new(Requests::new(&pool, &[EXT_AUTHZ]));
+        let more: Vec<&str> = [EXT_AUTHZ].into_iter().chain(self.resp.methods()).collect();
+        let requests = Arc::new(Requests::new(&pool, &more));
         let version = parts.about.version.clone();
+        let shared = resp::Shared {
+            plane: Arc::clone(&plane),
+            admission: Arc::clone(&admission),
+            requests: Arc::clone(&requests),
+            version: version.clone(),
+        };
+        let resp = self.resp.build(shared).await?;
         let routes = self.routes(parts, &health, &draining, authenticator)?;
         let ext_authz = AuthorizationServer::new(ExtAuthz::new(Arc::clone(&checker)))
             .max_decoding_message_size(self.limits.request_bytes);
@@ -144,7 +157,7 @@ impl Config {
         };
         let front = Arc::new(front);
         let (listener, address) = server::listen(&self.address).await?;
-        Ok(Ingress { listener, address, front, limits: self.limits.clone(), draining })
+        Ok(Ingress { listener, address, front, resp, limits: self.limits.clone(), draining })
     }
 
     fn routes(

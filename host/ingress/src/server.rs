@@ -23,10 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{IngressError, config::Limits, front::Front};
+use crate::{IngressError, config::Limits, front::Front, resp};
 
 /// Wait after a failed accept: the usual cause, too many open files, takes a moment to pass.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often an idle HTTP/2 peer is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 /// Bytes that an HTTP/2 peer may send ahead, on a stream and on a connection.
@@ -38,6 +38,7 @@ pub struct Ingress {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
     pub(crate) front: Arc<Front>,
+    pub(crate) resp: Option<resp::Listener>,
     pub(crate) limits: Limits,
     pub(crate) draining: CancellationToken,
 }
@@ -60,6 +61,12 @@ impl Ingress {
         self.address
     }
 
+    /// Where clients of Redis are served, if they are.
+    #[must_use]
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().map(|resp| resp.address)
+    }
+
     /// Serves until `stop`, then drains: readiness says no, streams end, requests in flight finish. Connections that are
     /// still open after `drain` are cut; how many.
     pub async fn serve(self, tasks: &TaskGroup, stop: impl Future<Output = ()>, drain: Duration) -> usize {
@@ -67,6 +74,11 @@ impl Ingress {
         let graceful = GracefulShutdown::new();
         let cut = CancellationToken::new();
         let builder = Arc::new(self.builder());
+        let redis = self.resp.map(|resp| {
+            let gate = resp.gate();
+            tasks.spawn("resp door", resp.serve(tasks.clone(), self.draining.clone(), cut.clone()));
+            gate
+        });
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -97,10 +109,17 @@ impl Ingress {
         }
         drop(self.listener);
         self.draining.cancel();
-        let drained = tokio::time::timeout(drain, graceful.shutdown()).await.is_ok();
-        let open = self.front.requests.connections.load(Ordering::Relaxed);
+        let ends = async {
+            graceful.shutdown().await;
+            if let Some(gate) = &redis {
+                gate.drained().await;
+            }
+        };
+        let drained = tokio::time::timeout(drain, ends).await.is_ok();
+        let open = usize::try_from(self.front.requests.connections.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let open = open.saturating_add(redis.map_or(0, |gate| gate.in_flight()));
         cut.cancel();
-        if drained { 0 } else { usize::try_from(open).unwrap_or(usize::MAX) }
+        if drained { 0 } else { open }
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -128,7 +147,7 @@ impl Ingress {
 }
 
 /// A connection, once there is room for it.
-async fn accept(
+pub(crate) async fn accept(
     listener: &TcpListener, connections: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, Option<tokio::sync::OwnedSemaphorePermit>)> {
     let permit = Arc::clone(connections).acquire_owned().await.ok();

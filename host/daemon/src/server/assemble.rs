@@ -135,6 +135,7 @@ impl Daemon {
             }
             IngressError::Listen { address, source } => StartError::address(&address, &source),
             IngressError::Identity(error) => StartError::Usage(format!("`server.identity`: {error}")),
+            IngressError::Resp(error) => StartError::Usage(format!("`server.resp`: {error}")),
             IngressError::HeaderName(error) => StartError::Usage(format!("`server.check`: {error}")),
             error => other(error),
         })
@@ -152,7 +153,7 @@ impl Daemon {
     }
 
     fn serve(&mut self, ingress: platform_ingress::Ingress) -> Result<(), StartError> {
-        let address: SocketAddr = ingress.address();
+        let (address, resp_address): (SocketAddr, _) = (ingress.address(), ingress.resp_address());
         let (tasks, stop, drain) = (self.front.clone(), self.stop.clone(), self.drain);
         self.front.spawn("front doors", async move {
             let cut = ingress.serve(&tasks, stop.cancelled_owned(), drain).await;
@@ -160,6 +161,11 @@ impl Daemon {
                 tracing::warn!(connections = cut, "connections were cut: their calls took longer than the drain");
             }
         });
+        // First, so that whoever finds the one address finds the other too.
+        if let Some(address) = resp_address {
+            self.data_dir.publish_resp_address(address)?;
+            tracing::info!(%address, "serving clients of Redis");
+        }
         self.data_dir.publish_address(address)?;
         tracing::info!(%address, data_dir = %self.data_dir.path().display(), "serving");
         Ok(())

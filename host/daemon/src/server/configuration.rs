@@ -78,6 +78,9 @@ impl Configuration {
         if let Some(address) = &self.arguments.server_address {
             settings.server.address.clone_from(address);
         }
+        if let Some(address) = &self.arguments.resp_address {
+            settings.server.resp.address = Some(address.clone()).filter(|address| !address.is_empty());
+        }
         if let Some(filter) = &self.arguments.log {
             settings.log.filter.clone_from(filter);
         }
@@ -85,6 +88,7 @@ impl Configuration {
             settings.log.format = format;
         }
         check_address(&settings.server.address)?;
+        settings.server.resp.address.as_deref().map_or(Ok(()), check_address)?;
         Ok(settings)
     }
 

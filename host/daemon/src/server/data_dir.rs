@@ -112,9 +112,16 @@ impl DataDir {
         self.write(place::ADDRESS, &address.to_string())
     }
 
+    /// Tells clients of Redis where they are served.
+    pub(crate) fn publish_resp_address(&self, address: SocketAddr) -> Result<(), DataDirError> {
+        self.write(place::RESP_ADDRESS, &address.to_string())
+    }
+
     /// Tells clients that the daemon listens no more. A failure changes nothing: they find out when they connect.
     pub(crate) fn withdraw_address(&self) {
-        let _ = fs::remove_file(self.join(place::ADDRESS));
+        for name in [place::ADDRESS, place::RESP_ADDRESS] {
+            let _ = fs::remove_file(self.join(name));
+        }
     }
 
     /// Writes a line to a file that only its owner reads: in full or not at all, and durably.

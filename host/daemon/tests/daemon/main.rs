@@ -9,4 +9,5 @@ mod configurations;
 mod lifecycle;
 mod refusals;
 mod reload;
+mod resp;
 mod support;

@@ -164,6 +164,11 @@ impl Table {
     pub(super) fn get(&self, digest: &[u8; 32]) -> Option<Arc<Identity>> {
         self.0.get(digest).cloned()
     }
+
+    /// A bearer of this subject.
+    pub(super) fn bearer(&self, subject: &str) -> Option<Arc<Identity>> {
+        self.0.values().find(|identity| identity.caller.subject == subject).cloned()
+    }
 }
 
 #[cfg(test)]

@@ -120,9 +120,9 @@ pub(super) async fn several_keys(storage: &dyn Storage) -> Result<()> {
         Ok(())
     };
     future::try_join(writes, reads).await?;
-    let many = vec!["k"; MAX_LIMIT + 1];
-    assert!(matches!(storage.get_many(&scope, "t", &many).await, Err(Error::TooLarge(_))));
-    assert_eq!(storage.get_many(&scope, "t", &many[1..]).await?, vec![None; MAX_LIMIT]);
+    let many = storage.get_many(&scope, "t", &vec!["k"; MAX_LIMIT + 1]).await;
+    assert!(matches!(many, Err(Error::TooLarge(_))));
+    assert_eq!(storage.get_many(&scope, "t", &vec!["k"; MAX_LIMIT]).await?, vec![None; MAX_LIMIT]);
     assert!(matches!(storage.get_many(&scope, "t", &[]).await, Err(Error::Invalid(_))));
     assert!(matches!(storage.get_many(&scope, "t", &["a", ""]).await, Err(Error::Invalid(_))));
     Ok(())

@@ -70,8 +70,9 @@ pub(crate) async fn run(context: &Context, arguments: Commit) -> Result<Exit, Fa
 
 fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<Write>, Failure> {
     let shown = input::shown(file);
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("`{}` is no text; write one JSON object on each line", shown.display())))?;
+    let text = std::str::from_utf8(bytes).map_err(|_not_text| {
+        Failure::usage(format!("`{}` is no text; write one JSON object on each line", shown.display()))
+    })?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let writes = lines.map(|(number, line)| {
         let read = serde_json::from_str::<Line>(line).map_err(|error| error.to_string()).and_then(Line::write);
