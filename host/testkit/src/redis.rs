@@ -4,10 +4,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// Until a server must answer.
+use crate::until;
+
+/// Until a command must be answered.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running `redis-server`, whose data stays in a folder of its own.
@@ -24,13 +26,13 @@ impl Redis {
     /// # Panics
     /// It can't be started; `cargo xtask setup --servers` installs it.
     #[must_use]
-    pub fn start() -> Self {
+    pub async fn start() -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
         let address = free.unwrap_or_else(|error| panic!("no free port: {error}"));
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let process = spawn(address, folder.path());
         let server = Self { address, folder, process };
-        server.wait();
+        server.wait().await;
         server
     }
 
@@ -50,10 +52,10 @@ impl Redis {
     ///
     /// # Panics
     /// It can't be started.
-    pub fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.address, self.folder.path());
-        self.wait();
+        self.wait().await;
     }
 
     /// What it answers to one command, as it comes over the wire.
@@ -74,12 +76,9 @@ impl Redis {
         Ok(answer.trim_end_matches("+OK\r\n").to_owned())
     }
 
-    fn wait(&self) {
-        let until = Instant::now() + PATIENCE;
-        while !self.try_ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")) {
-            assert!(Instant::now() < until, "`redis-server` does not answer at {}", self.address);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    async fn wait(&self) {
+        let answers = async || self.try_ask("PING").is_ok_and(|answer| answer.starts_with("+PONG"));
+        until("`redis-server` to answer", answers).await;
     }
 }
 

@@ -217,7 +217,7 @@ async fn kv_memory_keeps_the_promises() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kv_redis_keeps_the_promises() {
-    let server = Redis::start();
+    let server = Redis::start().await;
     let (address, port) = (server.address(), server.address().port());
     let grants = ["wasi", &format!("network:{}:{port}", address.ip())];
     let mut redis = plugin(SlotKind::KvStore, "kv-redis", &component("plugins", "kv-redis"), &grants);

@@ -31,7 +31,7 @@ async fn why_not(plugin: Plugin) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_reaches_nothing_that_was_not_granted() {
-    let server = Redis::start();
+    let server = Redis::start().await;
     let (address, beside) = (server.address(), server.address().port() ^ 1);
     let settings = format!(r#"{{"url": "redis://{address}"}}"#);
     let why = why_not(provider(&settings, &["wasi"])).await;
@@ -45,7 +45,7 @@ async fn it_reaches_nothing_that_was_not_granted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_plain_and_namespaces_are_apart() {
-    let (server, fixture) = (Redis::start(), Fixture::new());
+    let (server, fixture) = (Redis::start().await, Fixture::new());
     fixture.bind("kv.store", alone(granted(&server, ""))).await;
     let (kv, dev) = (fixture.plane.kv(), call_in("dev"));
     kv.put(&call(), "greeting", b"hello", Condition::Always, Expiry::Never).await.unwrap();
@@ -65,7 +65,7 @@ async fn values_are_plain_and_namespaces_are_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quotas_hold_and_old_changes_go() {
-    let (server, fixture) = (Redis::start(), Fixture::new());
+    let (server, fixture) = (Redis::start().await, Fixture::new());
     let settings = r#", "changes_kept": 3, "quota": {"keys": 3}, "quotas": {"dev": {"bytes": 10}}"#;
     fixture.bind("kv.store", alone(granted(&server, settings))).await;
     let (kv, dev) = (fixture.plane.kv(), call_in("dev"));
@@ -87,7 +87,7 @@ async fn quotas_hold_and_old_changes_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_away_is_said_and_found_again() {
-    let (mut server, fixture) = (Redis::start(), Fixture::new());
+    let (mut server, fixture) = (Redis::start().await, Fixture::new());
     fixture.bind("kv.store", alone(granted(&server, ""))).await;
     let kv = fixture.plane.kv();
     let put = async |number: u64| {
@@ -101,7 +101,7 @@ async fn a_server_that_goes_away_is_said_and_found_again() {
     server.kill();
     let refused = put(21).await;
     assert!(matches!(&refused, Err(CallError::Capability(Error::Unavailable(_)))), "{refused:?}");
-    server.restart();
+    server.restart().await;
     until("the provider to reach the server again", async || kv.get(&call(), "key").await.is_ok()).await;
     let entry = kv.get(&call(), "key").await.unwrap().unwrap();
     assert_eq!(entry.value, acknowledged.to_string().as_bytes());

@@ -7,10 +7,7 @@
 //! How durable a write is when it returns, the server's own configuration says (`appendfsync always` for what
 //! `kv-storage` gives).
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use platform_sdk::{
     Problem, context, export,
@@ -24,7 +21,7 @@ use serde::Deserialize;
 
 mod server;
 
-use server::{Scripts, Server, bytes, count, entries, entry, expires, list, next, text};
+use server::{Scripts, Server, bytes, count, entries, entry, expires, list, next, now, text};
 
 /// How often an increment is tried again when another write came between.
 const TRIES: u32 = 64;
@@ -179,7 +176,7 @@ impl Store for Remote {
 
     fn changes(&mut self, prefix: &str, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>> {
         let limit = check_limit(limit)?;
-        let (begun, wait) = (Instant::now(), Duration::from_millis(wait_ms.into()));
+        let (begun, wait) = (now(), Duration::from_millis(wait_ms.into()));
         loop {
             let mut script = self.begin(&self.scripts.changes);
             script.arg(after).arg(limit).arg(prefix);

@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 use platform_sdk::kv::{Entry, Error, MAX_COMMIT_BYTES, Result};
 use redis::{Client, Connection, ConnectionLike, ErrorKind, RedisError, Script, ScriptInvocation, Value};
 
+/// The time, of which a guest with WASI has no other source.
+#[expect(clippy::disallowed_methods, reason = "the host's clock is out of a guest's reach")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 /// A connection that was used so lately is taken to be open still.
 const SURELY_OPEN: Duration = Duration::from_secs(1);
 
@@ -59,13 +65,13 @@ impl Server {
         let mut connection = self.connection()?;
         match call(&mut connection) {
             Ok(answer) => {
-                self.open = Some((connection, Instant::now()));
+                self.open = Some((connection, now()));
                 Ok(answer)
             }
             Err(error) => {
                 // What the server refused it has answered; anything else leaves the connection in an unknown state.
                 if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
-                    self.open = Some((connection, Instant::now()));
+                    self.open = Some((connection, now()));
                 }
                 Err(failure(&error))
             }
@@ -118,7 +124,7 @@ pub(crate) fn next(values: &mut impl Iterator<Item = Value>) -> Value {
 
 pub(crate) fn count(value: &Value) -> Result<u64> {
     match value {
-        Value::Int(number) => u64::try_from(*number).map_err(|_| unexpected(value)),
+        Value::Int(number) => u64::try_from(*number).map_err(|_negative| unexpected(value)),
         other => Err(unexpected(other)),
     }
 }
@@ -131,8 +137,9 @@ pub(crate) fn bytes(value: Value) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn text(value: Value) -> Result<String> {
-    String::from_utf8(bytes(value)?)
-        .map_err(|_| Error::Other("the Redis server holds a key that is no UTF-8; nobody else may write there".into()))
+    String::from_utf8(bytes(value)?).map_err(|_not_utf8| {
+        Error::Other("the Redis server holds a key that is no UTF-8; nobody else may write there".into())
+    })
 }
 
 /// A value, its revision, and when it expires if it does.
