@@ -70,7 +70,6 @@ fn dispatch(report: &Report) -> Result<()> {
     let workspace = Workspace::load()?;
     match task.as_str() {
         "setup" => {
-            setup::build_tools(report)?;
             setup::guests(&workspace, report)?;
             if options.servers {
                 setup::servers(&workspace, report)?;

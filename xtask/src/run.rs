@@ -12,14 +12,12 @@ use anyhow::{Context, Result};
 use crate::plugins::{self, Choice};
 use crate::process;
 use crate::report::Report;
-use crate::setup;
 use crate::workspace::Workspace;
 
 /// Where a platform started by this task listens, unless told otherwise.
 const ADDRESS: &str = "127.0.0.1:8080";
 
 pub(crate) fn run(workspace: &Workspace, report: &Report, dev: bool, arguments: &[OsString]) -> Result<()> {
-    setup::build_tools(report)?;
     plugins::build(workspace, report, Choice::default())?;
     report.step("build the daemon", || {
         let mut cargo = process::cargo(&workspace.root);

@@ -15,7 +15,7 @@ use crate::process;
 use crate::report::Report;
 use crate::workspace::Workspace;
 
-pub(crate) use self::servers::{build_tools, python, servers};
+pub(crate) use self::servers::{python, servers};
 
 /// The targets that guests are built for.
 pub(crate) const TARGETS: [&str; 2] = ["wasm32-unknown-unknown", "wasm32-wasip2"];

