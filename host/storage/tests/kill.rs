@@ -111,7 +111,8 @@ fn run_and_kill(directory: &Path, first: u64, lines: usize, pause: Duration) -> 
     acknowledged
 }
 
-async fn check(directory: &Path, acknowledged: &BTreeMap<u64, Acknowledged>, at: &str) -> u64 {
+/// What is there after a round that began to write with the number `first`; the newest number found.
+async fn check(directory: &Path, acknowledged: &BTreeMap<u64, Acknowledged>, first: u64, at: &str) -> u64 {
     let storage = Embedded::open(directory, options()).unwrap();
     let mut newest = 0;
     let revision = storage.revision(&scope(), "t").await.unwrap();
@@ -125,7 +126,10 @@ async fn check(directory: &Path, acknowledged: &BTreeMap<u64, Acknowledged>, at:
             text.split([':', ';']).nth(1).unwrap().parse().unwrap()
         };
         assert!(number >= told.number, "{at}: writer {writer} was told of {told:?}, found {number}");
-        assert!(number <= told.number + 2, "{at}: nothing comes from nowhere");
+        // One write was on its way and one more line may have been cut short. A writer that was told nothing in this round
+        // may have had its first write on the way.
+        let told_or_begun = told.number.max(first - 1);
+        assert!(number <= told_or_begun + 2, "{at}: writer {writer} was told of {told:?}, found {number} from nowhere");
         assert_eq!(left.value, value(*writer, number), "{at}");
         assert!(revision >= told.revision && last >= told.sequence, "{at}: {told:?}, {revision}, {last}");
         newest = newest.max(number);
@@ -166,7 +170,8 @@ fn acknowledged_writes_survive_kill() {
         let lines = random.random_range(0..1500);
         let pause = Duration::from_micros(random.random_range(0..3000));
         acknowledged.extend(run_and_kill(directory.path(), first, lines, pause));
-        let newest = runtime.block_on(check(directory.path(), &acknowledged, &format!("seed {seed}, round {round}")));
+        let at = format!("seed {seed}, round {round}");
+        let newest = runtime.block_on(check(directory.path(), &acknowledged, first, &at));
         // Numbers go on where the fastest writer stopped, so every number is of one round only.
         first = newest.max(first) + 1;
         for told in acknowledged.values_mut() {
