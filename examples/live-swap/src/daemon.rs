@@ -30,8 +30,16 @@ impl Interceptor for Token {
     }
 }
 
-/// Storage with caches that fill up within a run, so that memory comes to rest.
-const SETTINGS: &str = "[storage]\nmemtable_bytes = 1048576\ncache_bytes = 2097152\n";
+/// Caches that fill up within a run, so that memory comes to rest.
+const SETTINGS: &str = "\
+[storage]
+memtable_bytes = 1048576
+cache_bytes = 2097152
+
+[engine]
+instances_warm_per_core = 8
+compile_cache_mib_max = 2
+";
 
 /// A running daemon.
 #[derive(Debug)]

@@ -156,7 +156,12 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut builder = match command {
+        // It runs components in this process, and they and the checks must not wait for each other.
+        ClientCommand::Plugin(plugin::Command::Verify(_)) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async {
         match command {
             ClientCommand::Plugin(command) => Box::pin(plugin::run(context, command)).await,

@@ -4,9 +4,9 @@
 //! the crates below. Invariant: no user input ends in a panic or a stack trace.
 //!
 //! In reading order: `cli` (what may be written), `settings` (what may be configured), `server` (configure, assemble, wait
-//! for a signal, drain), `place` (where files lie),
-//! `words` (what the system says).
+//! for a signal, drain), `allocator` (how memory is held), `place` (where files lie), `words` (what the system says).
 
+mod allocator;
 mod cli;
 mod place;
 mod server;
@@ -16,5 +16,6 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::settle();
     cli::run(std::env::args_os())
 }

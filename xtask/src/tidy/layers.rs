@@ -6,13 +6,14 @@ use super::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates of the host, lowest first: each may use those before it.
-const HOST: [&str; 11] = [
+const HOST: [&str; 12] = [
     "platform-base",
     "platform-document",
     "platform-storage",
     "platform-runtime",
     "platform-capability",
     "platform-dataplane",
+    "platform-conformance",
     "platform-control",
     "platform-proto",
     "platform-ingress",

@@ -3,6 +3,7 @@
 //! Knows the commands' arguments and how components and slots look; every rule is the daemon's.
 
 mod show;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ use super::{
     input, pages,
     quantity::human_bytes,
 };
+use verify::Verify;
 
 /// Largest component that the platform takes.
 const COMPONENT_BYTES: u64 = 64 << 20;
@@ -65,6 +67,11 @@ pub(crate) enum Command {
     /// Lists changes that were made or refused, newest first.
     #[command(after_help = "Example:\n  platform plugin audit --about auth.policy --limit 20")]
     Audit(Audit),
+    /// Tries a component on its own and tells which promises of its slot's interface it keeps; exits with 1 when it breaks one.
+    #[command(after_help = "Examples:\n  platform plugin verify my-store.wasm\n  \
+        platform plugin verify kv-redis.wasm --settings '{\"url\": \"redis://127.0.0.1:6379\"}' --grant requested\n  \
+        platform plugin verify my-store.wasm --only scan --output json")]
+    Verify(Box<Verify>),
     /// Removes a component that no slot uses or can roll back to.
     #[command(after_help = "Example:\n  platform plugin uninstall my-policy@1.1.0")]
     Uninstall(OfPlugin),
@@ -164,6 +171,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Slots(Slots { slot: None }) => slots(context).await,
         Command::History(arguments) => history(context, arguments).await,
         Command::Audit(arguments) => audit(context, arguments).await,
+        Command::Verify(arguments) => arguments.run(context).await,
         Command::Uninstall(which) => uninstall(context, which).await,
     }
 }

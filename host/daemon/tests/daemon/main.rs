@@ -11,3 +11,4 @@ mod refusals;
 mod reload;
 mod resp;
 mod support;
+mod verify;

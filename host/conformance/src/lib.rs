@@ -1,0 +1,82 @@
+//! Conformance: what every component for a slot has to keep of what its interface promises.
+//!
+//! One suite for each kind of slot, run through the host against whatever is bound there: ours, in tests, and an author's, by
+//! `platform plugin verify`. Must not know how the component came to be bound. Invariant: a check fails with words that
+//! its author can act on, never with a panic, and ends within a stated time whatever the component does.
+//!
+//! In reading order: [`Check`] and [`suite`], `outcome` (how a check says what it found), then one file for each kind of
+//! slot.
+
+mod auth;
+mod config;
+mod discovery;
+mod kv;
+mod outcome;
+mod router;
+mod subject;
+
+use std::time::Duration;
+
+use futures::future::LocalBoxFuture;
+use platform_base::clock;
+use platform_capability::SlotKind;
+
+pub use outcome::{Checked, Failure};
+pub use subject::Subject;
+
+/// Longest time of one check.
+const TIME: Duration = Duration::from_secs(60);
+
+/// One promise, and how it is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// Names the check, in `kebab-case`; stable across versions.
+    pub name: &'static str,
+    /// What is promised, in a sentence.
+    pub promise: &'static str,
+    run: fn(Subject) -> LocalBoxFuture<'static, Checked>,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The check.
+    pub check: Check,
+    /// How long it took.
+    pub took: Duration,
+    /// What was found.
+    pub result: Checked,
+}
+
+impl Check {
+    /// Checks the promise on what is bound to the check's slot.
+    pub async fn run(self, subject: Subject) -> Outcome {
+        let begun = clock::now();
+        let result = match tokio::time::timeout(TIME, (self.run)(subject)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(format!("the check did not end within {} s", TIME.as_secs()))),
+        };
+        Outcome { check: self, took: clock::now().saturating_duration_since(begun), result }
+    }
+}
+
+/// The checks for a kind of slot, the most basic ones first.
+#[must_use]
+pub fn suite(kind: SlotKind) -> &'static [Check] {
+    match kind {
+        SlotKind::KvStore => kv::SUITE,
+        SlotKind::DiscoveryRegistry => discovery::SUITE,
+        SlotKind::AuthPolicy => auth::SUITE,
+        SlotKind::RouterPolicy => router::SUITE,
+        SlotKind::ConfigStore => config::STORE,
+        SlotKind::ConfigValidator => config::VALIDATOR,
+    }
+}
+
+/// Checks of a suite: for each its name, the promise, and the function that checks it.
+macro_rules! checks {
+    ($($name:literal $promise:literal $run:path,)*) => {
+        &[$($crate::Check { name: $name, promise: $promise, run: |subject| Box::pin($run(subject)) }),*]
+    };
+}
+pub(crate) use checks;

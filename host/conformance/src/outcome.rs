@@ -1,0 +1,64 @@
+//! [`Failure`]: what a check found, in words.
+
+use std::fmt::Debug;
+
+use platform_dataplane::CallError;
+
+/// Longest form of a value in a message, in bytes.
+const SHOWN_BYTES: usize = 300;
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+/// What came of a check.
+pub type Checked = Result<(), Failure>;
+
+impl Failure {
+    /// A failure in these words: what was done, what was promised, what was found instead.
+    #[must_use]
+    pub fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
+}
+
+/// `truth` has to hold.
+pub(crate) fn holds(truth: bool, what: &str) -> Checked {
+    if truth { Ok(()) } else { Err(Failure::new(what)) }
+}
+
+/// `found` has to be `expected`.
+pub(crate) fn same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) -> Checked {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{what}: expected {}, found {}", shown(expected), shown(found))))
+}
+
+/// The answer to a call that has to succeed.
+pub(crate) fn answered<T, E: Debug>(answer: Result<T, CallError<E>>, what: &str) -> Result<T, Failure> {
+    answer.map_err(|error| match error {
+        CallError::Capability(error) => Failure::new(format!("{what} failed: {}", shown(&error))),
+        other => Failure::new(format!("{what} failed: {other}")),
+    })
+}
+
+/// The capability's error of a call that has to fail with one.
+pub(crate) fn refused<T: Debug, E: Debug>(answer: Result<T, CallError<E>>, what: &str) -> Result<E, Failure> {
+    match answer {
+        Err(CallError::Capability(error)) => Ok(error),
+        Err(other) => Err(Failure::new(format!("{what} has to be refused with an error of the interface: {other}"))),
+        Ok(answer) => Err(Failure::new(format!("{what} has to be refused, and was answered with {}", shown(&answer)))),
+    }
+}
+
+/// The value in few words.
+pub(crate) fn shown(value: &impl Debug) -> String {
+    let mut text = format!("{value:?}");
+    if text.len() > SHOWN_BYTES {
+        text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+        text.push_str("...");
+    }
+    text
+}
