@@ -19,6 +19,7 @@ mod name;
 pub mod plugin;
 pub mod router;
 pub mod storage;
+pub mod sync;
 mod wasi;
 
 pub use context::{Call, CallContext, Caller, NAMESPACE_DEFAULT};

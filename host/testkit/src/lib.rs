@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that can't be set up has failed")]
 
 mod guests;
+pub mod history;
 mod load;
 mod redis;
 
@@ -107,10 +108,18 @@ impl Fixture {
     /// The machine does not offer what the engine needs.
     #[must_use]
     pub fn with(engine: &EngineConfig, config: PlaneConfig) -> Self {
+        Self::over(Arc::new(Memory::new(Options::default())), engine, config)
+    }
+
+    /// A plane with nothing bound over a storage of the test's choosing.
+    ///
+    /// # Panics
+    /// The machine does not offer what the engine needs.
+    #[must_use]
+    pub fn over(storage: Arc<dyn Storage>, engine: &EngineConfig, config: PlaneConfig) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let engine = Engine::new(engine).unwrap_or_else(|error| panic!("{error:#}"));
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
-        let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let tasks = TaskGroup::new();
         let plane = Plane::new(PlaneParts {
             engine: engine.clone(),

@@ -9,7 +9,7 @@ use platform_proto::{
     NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
     discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
     plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
-    server::v1::server_client::ServerClient,
+    server::v1::server_client::ServerClient, sync::v1::sync_client::SyncClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -75,6 +75,10 @@ impl Client {
     capability!(
         /// Documents with versions.
         config, ConfigClient
+    );
+    capability!(
+        /// Locks, semaphores and elections.
+        sync, SyncClient
     );
     capability!(
         /// May this caller do this?

@@ -3,7 +3,7 @@
 //! Owns the gRPC code and reason of every error of the data plane; must not know messages. Invariant: INTERNAL is said of
 //! plugins and the host only, never of what a caller sent.
 
-use platform_capability::{discovery, kv};
+use platform_capability::{discovery, kv, sync};
 use platform_dataplane::{CallError, ConfigError, RouteError};
 use platform_runtime as runtime;
 use tonic::{Code, Status};
@@ -82,6 +82,22 @@ impl CapabilityError for discovery::Error {
     fn fault(self) -> Fault {
         match self {
             Self::NotFound(what) => Fault::new(Code::NotFound, "NOT_REGISTERED", what),
+            Self::Compacted(oldest) => compacted(oldest),
+            Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
+            Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
+            Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
+            Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
+impl CapabilityError for sync::Error {
+    fn fault(self) -> Fault {
+        match self {
+            Self::NotFound(what) => Fault::new(Code::NotFound, "NOT_HELD", what),
+            Self::Held(who) => Fault::new(Code::Aborted, "HELD", who),
+            Self::Denied(why) => Fault::new(Code::PermissionDenied, "NOT_HOLDER", why),
+            Self::Crowded(what) => Fault::new(Code::ResourceExhausted, "LINE_FULL", what),
             Self::Compacted(oldest) => compacted(oldest),
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
