@@ -112,11 +112,9 @@ impl SlotKind {
     pub fn mode(self) -> Mode {
         match self {
             Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
-            Self::KvStore
-            | Self::DiscoveryRegistry
-            | Self::RouterPolicy
-            | Self::ConfigStore
-            | Self::SyncLock => Mode::Reused,
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::SyncLock => {
+                Mode::Reused
+            }
         }
     }
 

@@ -229,8 +229,14 @@ mod tests {
         assert!(legal(&[(Granted(2), 0, Some(9)), (Granted(1), 0, Some(9)), (Over(1), 1, Some(9))]));
         assert!(!legal(&[(Granted(1), 0, Some(1)), (Granted(2), 2, Some(3))]), "two hold");
         assert!(!legal(&[(Granted(1), 0, Some(1)), (Granted(2), 2, Some(3)), (Over(1), 4, Some(5))]), "two hold");
-        assert!(!legal(&[(Granted(2), 0, Some(1)), (Over(2), 2, Some(3)), (Granted(1), 4, Some(5))]), "a token goes back");
-        assert!(!legal(&[(Granted(1), 0, Some(1)), (Over(1), 2, Some(3)), (Granted(1), 4, Some(5))]), "a token comes again");
+        assert!(
+            !legal(&[(Granted(2), 0, Some(1)), (Over(2), 2, Some(3)), (Granted(1), 4, Some(5))]),
+            "a token goes back"
+        );
+        assert!(
+            !legal(&[(Granted(1), 0, Some(1)), (Over(1), 2, Some(3)), (Granted(1), 4, Some(5))]),
+            "a token comes again"
+        );
         assert!(!legal(&[(Over(1), 0, Some(1))]), "nobody held");
         assert!(legal(&[(Granted(1), 0, Some(1)), (Over(1), 2, None), (Granted(2), 3, Some(4))]), "a lease that ended");
     }

@@ -290,7 +290,8 @@ async fn hostile_arguments_are_refused_with_the_rule() {
     let own = Keep::Own(TTL_MS);
     let asked = async |name: &str, want: &Want, keep: &Keep| sync.acquire(&call, name, want, keep, now).await;
     let lock = want(Mode::Exclusive);
-    for (name, expected) in [("", "invalid"), ("a\0b", "invalid"), ("a\nb", "invalid"), (&"n".repeat(513), "too large")] {
+    for (name, expected) in [("", "invalid"), ("a\0b", "invalid"), ("a\nb", "invalid"), (&"n".repeat(513), "too large")]
+    {
         assert_eq!(reason(asked(name, &lock, &own).await), expected, "{name:?}");
     }
     for name in ["../..", "name/x", "lease/y", "*", ">", "a b", "é", &"n".repeat(512)] {

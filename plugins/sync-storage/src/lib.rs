@@ -224,9 +224,7 @@ fn check_room(line: &Line, name: &str, want: &Want, queue: bool) -> Result<bool>
 }
 
 /// Changes a line for whoever has the place with a token; the revision. What `make` names goes with it.
-fn change(
-    name: &str, token: u64, make: impl Fn(&mut Step<'_>, &Place) -> Result<Option<String>>,
-) -> Result<u64> {
+fn change(name: &str, token: u64, make: impl Fn(&mut Step<'_>, &Place) -> Result<Option<String>>) -> Result<u64> {
     check_name(name)?;
     for _ in 0..TRIES {
         let mut step = Step::read(name, None)?;

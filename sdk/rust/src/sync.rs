@@ -141,7 +141,11 @@ pub fn check_name(name: &str) -> Result<()> {
 /// [`Error::Invalid`].
 pub fn check_lease(id: &str) -> Result<()> {
     let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if id.len() == 32 && id.bytes().all(digit) { Ok(()) } else { Err(Error::Invalid("the lease is no id of one".into())) }
+    if id.len() == 32 && id.bytes().all(digit) {
+        Ok(())
+    } else {
+        Err(Error::Invalid("the lease is no id of one".into()))
+    }
 }
 
 /// Checks how long a lease lasts.
@@ -209,9 +213,7 @@ pub fn caller() -> Result<String> {
 /// # Errors
 /// [`Error::Denied`].
 pub fn check_holder(holder: &str) -> Result<()> {
-    let may = |caller: context::Caller| {
-        caller.subject == holder || caller.roles.iter().any(|role| role == ADMIN_ROLE)
-    };
+    let may = |caller: context::Caller| caller.subject == holder || caller.roles.iter().any(|role| role == ADMIN_ROLE);
     if context::who().is_some_and(may) {
         return Ok(());
     }
@@ -221,7 +223,9 @@ pub fn check_holder(holder: &str) -> Result<()> {
 impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
-            storage::Error::Conflict(met) => Self::Unavailable(format!("`{}` was changed by others; try again", met.key)),
+            storage::Error::Conflict(met) => {
+                Self::Unavailable(format!("`{}` was changed by others; try again", met.key))
+            }
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
             storage::Error::TooLarge(what) => Self::TooLarge(what),
             storage::Error::Full(what) => Self::Unavailable(what),
@@ -250,9 +254,7 @@ impl<P: Locks + Instance<State = P>> Guest for Adapter<P> {
         with(|locks: &mut P| locks.revoke(&lease))
     }
 
-    fn acquire(
-        name: String, want: Want, lease: String, ttl_ms: Option<u64>, queue: bool,
-    ) -> Result<(Place, Lease)> {
+    fn acquire(name: String, want: Want, lease: String, ttl_ms: Option<u64>, queue: bool) -> Result<(Place, Lease)> {
         with(|locks: &mut P| locks.acquire(&name, want, &lease, ttl_ms, queue))
     }
 

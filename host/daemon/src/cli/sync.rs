@@ -4,8 +4,8 @@
 //! until it is told to stop is given up then.
 
 mod acquire;
+mod command;
 mod hold;
-mod run;
 
 use clap::{Args, Subcommand};
 use platform_proto::sync::v1::{
@@ -36,10 +36,8 @@ pub(crate) enum Command {
     )]
     Lock(LockArguments),
     /// Stands for an election and leads while a command runs, or until interrupted.
-    #[command(
-        after_help = "Examples:\n  platform sync elect scheduler --value 10.0.0.7:8080 -- ./scheduler\n  \
-        platform sync elect scheduler --value 10.0.0.7:8080 --output json"
-    )]
+    #[command(after_help = "Examples:\n  platform sync elect scheduler --value 10.0.0.7:8080 -- ./scheduler\n  \
+        platform sync elect scheduler --value 10.0.0.7:8080 --output json")]
     Elect(Elect),
     /// Takes permits of a semaphore and holds them while a command runs, or until interrupted.
     #[command(after_help = "Example:\n  platform sync semaphore builds --limit 4 -- cargo build")]

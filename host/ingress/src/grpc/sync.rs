@@ -11,13 +11,7 @@ use platform_proto::sync::v1::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use super::{
-    Shared, admitted,
-    error::status,
-    page::Page,
-    stream::Answers,
-    timestamp,
-};
+use super::{Shared, admitted, error::status, page::Page, stream::Answers, timestamp};
 use crate::fault::Fault;
 
 /// How long a lease lasts that names no time, in milliseconds.
@@ -33,9 +27,7 @@ pub(crate) struct SyncService(pub(crate) Shared);
 impl Sync for SyncService {
     type AcquireStream = Answers<proto::AcquireEvent>;
 
-    async fn acquire(
-        &self, request: Request<proto::AcquireRequest>,
-    ) -> Result<Response<Self::AcquireStream>, Status> {
+    async fn acquire(&self, request: Request<proto::AcquireRequest>) -> Result<Response<Self::AcquireStream>, Status> {
         let admitted = admitted(&request)?.clone();
         let proto::AcquireRequest { name, mode, wait_ms, hold, value } = request.into_inner();
         let mode = match mode {
@@ -137,9 +129,7 @@ impl Sync for SyncService {
         Ok(Response::new(self.0.guard(admitted, events)?))
     }
 
-    async fn grant_lease(
-        &self, request: Request<proto::GrantLeaseRequest>,
-    ) -> Result<Response<proto::Lease>, Status> {
+    async fn grant_lease(&self, request: Request<proto::GrantLeaseRequest>) -> Result<Response<proto::Lease>, Status> {
         let call = &admitted(&request)?.call;
         let ttl_ms = request.get_ref().ttl_ms;
         let ttl_ms = if ttl_ms == 0 { TTL_MS } else { ttl_ms };

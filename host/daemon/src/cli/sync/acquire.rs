@@ -13,7 +13,7 @@ use platform_proto::sync::v1::{
 };
 use tonic::Status;
 
-use super::{hold::Holding, run};
+use super::{command, hold::Holding};
 use crate::cli::{
     Context,
     client::TIMEOUT,
@@ -128,7 +128,7 @@ pub(crate) async fn run(context: &Context, acquire: Acquire) -> Result<Exit, Fai
             () = ends.next() => Ok(Exit::Done),
         }
     } else {
-        run::under(&mut holding, &mut ends, &common.command).await
+        command::under(&mut holding, &mut ends, &common.command).await
     };
     holding.release().await?;
     held

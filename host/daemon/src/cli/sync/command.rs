@@ -20,9 +20,7 @@ use crate::cli::{
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs a command to its end, or until the place is lost.
-pub(crate) async fn under(
-    holding: &mut Holding<'_>, ends: &mut Ends, command: &[OsString],
-) -> Result<Exit, Failure> {
+pub(crate) async fn under(holding: &mut Holding<'_>, ends: &mut Ends, command: &[OsString]) -> Result<Exit, Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(Exit::Done) };
     let spawned = Command::new(program)
         .args(arguments)
