@@ -180,14 +180,9 @@ async fn whoever_goes_away_leaves_the_line() {
     let (_fixture, sync) = bound().await;
     let first = held(&sync, "a", "l", Mode::Exclusive).await;
     let gone = queued(&sync, "b", "l", Mode::Exclusive).await;
-    let late = sync.acquire(
-        &of("c"),
-        "l",
-        &want(Mode::Exclusive),
-        &Keep::Own(TTL_MS),
-        clock::now() + Duration::from_millis(300),
-    );
-    let Taken::Queued(late) = late.await.unwrap() else { panic!("it was held") };
+    let Ok(Taken::Queued(late)) = take(&sync, "c", "l", Mode::Exclusive, Duration::from_millis(300)).await else {
+        panic!("it was not waited for");
+    };
     assert_eq!(waiting(&sync, "l").await, 2);
     drop(gone);
     assert_eq!(reason(late.held().await), "held");
