@@ -10,6 +10,7 @@ pub mod config;
 mod context;
 mod contract;
 pub mod discovery;
+mod fence;
 mod functions;
 mod grant;
 mod guest;
@@ -24,6 +25,7 @@ mod wasi;
 
 pub use context::{Call, CallContext, Caller, NAMESPACE_DEFAULT};
 pub use contract::{SlotKind, UnknownSlot, WIT_WORLD};
+pub use fence::{Fence, InvalidFence};
 pub use grant::{Grant, Grants, InvalidGrant, Need, need};
 pub use guest::{Guest, GuestParts};
 pub use linker::{LinkError, Linked, link};

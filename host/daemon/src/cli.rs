@@ -73,6 +73,9 @@ pub(crate) struct Global {
     /// Namespace of the call, `default` when not given.
     #[arg(long, short, global = true, env = "PLATFORM_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Fences what is written: refused once a later holder of the lock has written. Commands under `sync lock` have it.
+    #[arg(long, global = true, env = FENCING, value_name = "NAME:TOKEN")]
+    pub(crate) fencing: Option<String>,
     /// How to print answers; errors follow.
     #[arg(long, short, global = true, env = "PLATFORM_OUTPUT", value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

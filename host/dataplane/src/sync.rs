@@ -290,7 +290,7 @@ fn may_be_made(error: &CallError<Error>) -> bool {
 
 /// The call as the host goes on with it for its caller.
 fn on_behalf_of(call: &Call, time: Duration) -> Call {
-    Arc::new(CallContext { deadline: clock::now() + time, ..call.as_ref().clone() })
+    Arc::new(CallContext { deadline: clock::now() + time, fence: None, ..call.as_ref().clone() })
 }
 
 /// An id that was never used.

@@ -14,6 +14,9 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// Metadata key, and HTTP header, that names the namespace of a call.
 pub const NAMESPACE_HEADER: &str = "x-platform-namespace";
 
+/// Metadata key, and HTTP header, with what the writes of a call are fenced with: `NAME:TOKEN`, the name percent-encoded.
+pub const FENCING_HEADER: &str = "x-platform-fencing";
+
 macro_rules! capability {
     ($(#[$doc:meta])* $name:ident, $package:literal) => {
         $(#[$doc])*

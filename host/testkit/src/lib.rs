@@ -16,7 +16,7 @@ pub use redis::Redis;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use platform_base::TaskGroup;
-use platform_capability::{Call, CallContext, Caller, Grants, Name, SlotKind, auth::Facts};
+use platform_capability::{Call, CallContext, Caller, Fence, Grants, Name, SlotKind, auth::Facts};
 use platform_dataplane::{
     BindingSpec, Counts, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, SlotStatus, Swapped, Verdict,
 };
@@ -203,6 +203,19 @@ pub fn call_of(subject: &str, roles: &[&str]) -> Call {
         claims: serde_json::Map::new(),
     };
     Arc::new(CallContext::new(Some(Arc::new(caller)), &name("default"), Duration::from_secs(10)))
+}
+
+/// A call whose writes are fenced with a token of the lock `orders`.
+#[must_use]
+pub fn fenced(token: u64) -> Call {
+    fenced_by("orders", token)
+}
+
+/// The same with a lock of another name.
+#[must_use]
+pub fn fenced_by(lock: &str, token: u64) -> Call {
+    let fence = Some(Arc::new(Fence { name: lock.into(), token }));
+    Arc::new(CallContext { fence, ..call().as_ref().clone() })
 }
 
 /// Facts made of maps.

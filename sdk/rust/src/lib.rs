@@ -59,6 +59,7 @@ pub mod codec;
 pub mod config;
 pub mod context;
 pub mod discovery;
+pub mod fence;
 mod handover;
 pub mod kv;
 pub mod log;

@@ -58,6 +58,11 @@ fn conflict(met: kv::Conflict) -> Fault {
     Fault::new(Code::Aborted, "CONFLICT", message).with("key", key).with("revision", revision.to_string())
 }
 
+fn stale(seen: u64) -> Fault {
+    let message = format!("a later holder of the lock, with token {seen}, has written already: the lock is lost");
+    Fault::new(Code::Aborted, "STALE_TOKEN", message).with("token", seen.to_string())
+}
+
 fn compacted(oldest: u64) -> Fault {
     let message =
         format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
@@ -68,6 +73,7 @@ impl CapabilityError for kv::Error {
     fn fault(self) -> Fault {
         match self {
             Self::Conflict(met) => conflict(met),
+            Self::Stale(seen) => stale(seen),
             Self::Compacted(oldest) => compacted(oldest),
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
@@ -115,6 +121,7 @@ impl CapabilityError for ConfigError {
             Self::Conflict(version) => {
                 Fault::new(Code::Aborted, "CONFLICT", message).with("version", version.to_string())
             }
+            Self::Stale(seen) => stale(seen),
             Self::Contended(_) => Fault::new(Code::Unavailable, "CONTENDED", message),
             Self::Compacted(oldest) => {
                 Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())

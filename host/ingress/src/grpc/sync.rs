@@ -1,10 +1,13 @@
 //! `platform.sync.v1.Sync`.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use platform_base::clock;
-use platform_capability::sync::{self, Error, Mode, Want};
+use platform_capability::{
+    Call, CallContext,
+    sync::{self, Error, Mode, Want},
+};
 use platform_dataplane::{CallError, Event, Fate, Held, Keep, Queued, Taken};
 use platform_proto::sync::v1::{
     self as proto, acquire_event, acquire_request, hold_event, place, sync_server::Sync, watch_event,
@@ -43,7 +46,7 @@ impl Sync for SyncService {
         let wait = wait_ms.map_or(WAIT_MAX, |wait_ms| Duration::from_millis(wait_ms).min(WAIT_MAX));
         let until = clock::now() + wait;
         let want = Want { mode, value };
-        let taken = self.0.plane.sync().acquire(&admitted.call, &name, &want, &keep, until).await.map_err(status)?;
+        let taken = self.0.plane.sync().acquire(&unfenced(&admitted.call), &name, &want, &keep, until).await.map_err(status)?;
         let events: Pin<Box<dyn Stream<Item = Result<proto::AcquireEvent, Status>> + Send>> = match taken {
             Taken::Held(held) => stream::iter([Ok(granted(held))]).boxed(),
             Taken::Queued(queued) => waited_for(queued).boxed(),
@@ -54,7 +57,7 @@ impl Sync for SyncService {
     async fn release(
         &self, request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let proto::ReleaseRequest { name, token } = request.get_ref();
         self.0.plane.sync().release(call, name, *token).await.map_err(status)?;
         Ok(Response::new(proto::ReleaseResponse {}))
@@ -63,7 +66,7 @@ impl Sync for SyncService {
     async fn proclaim(
         &self, request: Request<proto::ProclaimRequest>,
     ) -> Result<Response<proto::ProclaimResponse>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let proto::ProclaimRequest { name, token, value } = request.get_ref();
         let revision = self.0.plane.sync().proclaim(call, name, *token, value.as_deref()).await.map_err(status)?;
         Ok(Response::new(proto::ProclaimResponse { revision }))
@@ -74,7 +77,7 @@ impl Sync for SyncService {
     async fn hold(&self, request: Request<proto::HoldRequest>) -> Result<Response<Self::HoldStream>, Status> {
         let admitted = admitted(&request)?;
         let proto::HoldRequest { name, token } = request.get_ref();
-        let fates = self.0.plane.sync().hold(&admitted.call, name, *token).await.map_err(status)?;
+        let fates = self.0.plane.sync().hold(&unfenced(&admitted.call), name, *token).await.map_err(status)?;
         let events = fates.map(|fate| {
             let event = match fate.map_err(status)? {
                 Fate::Held(place) => hold_event::Event::Held(place_out(place)),
@@ -86,7 +89,7 @@ impl Sync for SyncService {
     }
 
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::Lock>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let name = &request.get_ref().name;
         let lock = self.0.plane.sync().get(call, name).await.map_err(status)?;
         let free = || {
@@ -97,7 +100,7 @@ impl Sync for SyncService {
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let proto::ListRequest { prefix, limit, page_token } = request.get_ref();
         let page = Page::parse(*limit, page_token)?;
         let found = self.0.plane.sync().search(call, prefix, page.after.as_deref(), page.limit).await;
@@ -115,9 +118,9 @@ impl Sync for SyncService {
         let sync = self.0.plane.sync();
         let after = match watch.after_revision {
             Some(after) => after,
-            None => sync.revision(&admitted.call).await.map_err(status)?,
+            None => sync.revision(&unfenced(&admitted.call)).await.map_err(status)?,
         };
-        let events = sync.watch(&admitted.call, &watch.prefix, after).map_err(status)?;
+        let events = sync.watch(&unfenced(&admitted.call), &watch.prefix, after).map_err(status)?;
         let events = events.flat_map(|event| {
             stream::iter(match event {
                 Ok(Event::Changes(locks)) => locks.into_iter().map(|lock| Ok(changed(lock))).collect(),
@@ -130,14 +133,14 @@ impl Sync for SyncService {
     }
 
     async fn grant_lease(&self, request: Request<proto::GrantLeaseRequest>) -> Result<Response<proto::Lease>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let ttl_ms = request.get_ref().ttl_ms;
         let ttl_ms = if ttl_ms == 0 { TTL_MS } else { ttl_ms };
         Ok(Response::new(lease_out(self.0.plane.sync().grant(call, ttl_ms).await.map_err(status)?)))
     }
 
     async fn keep_alive(&self, request: Request<proto::KeepAliveRequest>) -> Result<Response<proto::Lease>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         let lease = self.0.plane.sync().keep_alive(call, &request.get_ref().lease).await.map_err(status)?;
         Ok(Response::new(lease_out(lease)))
     }
@@ -145,9 +148,17 @@ impl Sync for SyncService {
     async fn revoke_lease(
         &self, request: Request<proto::RevokeLeaseRequest>,
     ) -> Result<Response<proto::RevokeLeaseResponse>, Status> {
-        let call = &admitted(&request)?.call;
+        let call = &unfenced(&admitted(&request)?.call);
         self.0.plane.sync().revoke(call, &request.get_ref().lease).await.map_err(status)?;
         Ok(Response::new(proto::RevokeLeaseResponse {}))
+    }
+}
+
+/// A call whose own writes are not fenced: whoever lost a lock may still give it up, or take it again.
+fn unfenced(call: &Call) -> Call {
+    match call.fence {
+        None => Arc::clone(call),
+        Some(_) => Arc::new(CallContext { fence: None, ..call.as_ref().clone() }),
     }
 }
 
