@@ -67,7 +67,7 @@ impl context::Host for Guest {
         self.call.time_ns
     }
 
-    fn fence(&mut self) -> Option<context::Fence> {
+    fn fencing(&mut self) -> Option<context::Fence> {
         self.call.fence.as_deref().map(Into::into)
     }
 

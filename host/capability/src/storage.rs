@@ -10,7 +10,7 @@ use platform_storage as host;
 
 use crate::{
     bindings::platform::storage::{journal, table, types},
-    fence::{is_reserved, reserved},
+    fence::{Fence, is_reserved, reserved},
     guest::Guest,
 };
 
@@ -75,22 +75,24 @@ fn change(change: host::Change) -> table::Change {
     }
 }
 
+/// Makes a commit, behind the fence of its call if there is one.
+async fn commit(
+    storage: &dyn host::Storage, fence: Option<&Fence>, scope: &host::Scope, table: &str, writes: Vec<host::Write>,
+    limit: host::Usage,
+) -> Result<u64, Error> {
+    if writes.iter().any(|write| is_reserved(write.condition().0)) {
+        return Err(reserved());
+    }
+    match fence {
+        Some(fence) => fence.commit(storage, scope, table, writes, limit).await,
+        None => Ok(storage.commit_within(scope, table, writes, limit).await?),
+    }
+}
+
 impl Guest {
     fn storage(&self) -> Result<&dyn host::Storage, Error> {
         let storage = self.parts.storage.as_deref();
         storage.ok_or_else(|| Error::Unavailable("the plugin has no `storage` grant".to_owned()))
-    }
-
-    /// Makes a commit, behind the fence of the call if there is one.
-    async fn made(&self, table: &str, writes: Vec<host::Write>, limit: host::Usage) -> Result<u64, Error> {
-        let (storage, scope) = (self.storage()?, self.scope());
-        if writes.iter().any(|write| is_reserved(write.condition().0)) {
-            return Err(reserved());
-        }
-        match self.call.fence.as_deref() {
-            Some(fence) => fence.commit(storage, &scope, table, writes, limit).await,
-            None => Ok(storage.commit_within(&scope, table, writes, limit).await?),
-        }
     }
 
     /// How long a wait may take: never past the call's deadline.
@@ -112,14 +114,16 @@ impl table::Host for Guest {
 
     async fn commit(&mut self, table: String, writes: Vec<table::Write>) -> Result<u64, Error> {
         let limit = host::Usage { keys: u64::MAX, bytes: u64::MAX };
-        self.made(&table, writes.into_iter().map(write).collect(), limit).await
+        let writes = writes.into_iter().map(write).collect();
+        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn commit_within(
         &mut self, table: String, writes: Vec<table::Write>, limit: table::Usage,
     ) -> Result<u64, Error> {
         let limit = host::Usage { keys: limit.keys, bytes: limit.bytes };
-        self.made(&table, writes.into_iter().map(write).collect(), limit).await
+        let writes = writes.into_iter().map(write).collect();
+        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn used(&mut self, table: String) -> Result<table::Usage, Error> {

@@ -43,7 +43,7 @@ pub fn time_ms() -> u64 {
 /// [`crate::storage`]; what is kept elsewhere is fenced by whoever keeps it, with [`crate::fence::Fences`] for example.
 #[must_use]
 pub fn fence() -> Option<Fence> {
-    host::fence()
+    host::fencing()
 }
 
 /// W3C `traceparent` of the call; none when the caller sent none.

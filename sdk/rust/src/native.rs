@@ -164,7 +164,7 @@ pub(crate) mod context {
         host(|host| host.caller.clone())
     }
 
-    pub(crate) fn fence() -> Option<Fence> {
+    pub(crate) fn fencing() -> Option<Fence> {
         host(|host| host.fence.clone())
     }
 

@@ -159,7 +159,7 @@ pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
 
 pub(crate) fn commit_within(table: &str, writes: &[Write<'_>], limit: Usage) -> Result<u64> {
     with(table, |table| {
-        let fence = context::fence();
+        let fence = context::fencing();
         table.fences.check(fence.as_ref()).map_err(Error::Stale)?;
         writes.iter().try_for_each(|write| table.check(write))?;
         let (before, after) = (table.usage(), table.usage_after(writes));
