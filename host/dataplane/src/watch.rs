@@ -160,6 +160,7 @@ impl<C: Capability> Hub<C> {
                 }
                 // What a store writes for itself is no change, and needs not be looked at again.
                 self.pass(*seen);
+                let head = head.max(*seen);
                 let revision = source.revision().await?;
                 if revision < head {
                     self.restart(revision);

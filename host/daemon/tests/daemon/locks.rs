@@ -202,3 +202,40 @@ fn leases_and_watches() {
     daemon.fails(1, &["sync", "lock", "x", "--lease", &lease]);
     daemon.stop();
 }
+
+#[test]
+fn what_is_written_under_a_lock_is_fenced() {
+    let (root, data) = place();
+    let daemon = Daemon::start(&data);
+    let file = root.path().join("writes");
+    std::fs::write(&file, "{\"key\": \"b\", \"text\": \"1\"}\n").unwrap();
+    let commit = ["kv", "commit", "--file", file.to_str().unwrap()];
+    let fenced = |arguments: &[&'static str], fence: &'static str| -> Vec<String> {
+        [arguments, &["--fencing", fence]].concat().into_iter().map(ToOwned::to_owned).collect()
+    };
+    let run = |arguments: Vec<String>| daemon.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(run(fenced(&["kv", "put", "a", "1"], "my%20orders:7")).status.success());
+    for stale in [&["kv", "put", "a", "0"][..], &["kv", "delete", "a"], &["kv", "increment", "n"]] {
+        let refused = run(fenced(stale, "my%20orders:6"));
+        assert_eq!(refused.status.code(), Some(1), "{stale:?}");
+        assert!(text(&refused.stderr).contains("token 7"), "{}", text(&refused.stderr));
+    }
+    daemon.fails(1, &[&commit[..], &["--fencing", "my orders:6"]].concat());
+    daemon.ok(&[&commit[..], &["--fencing", "my orders:8"]].concat());
+    daemon.fails(1, &["kv", "put", "a", "0", "--fencing", "my orders:7"]);
+    assert_eq!(daemon.ok(&["kv", "get", "a"]), "1");
+    daemon.ok(&["config", "set", "shop", "/a", "1", "--fencing", "my orders:7"]);
+    assert!(daemon.fails(1, &["config", "set", "shop", "/a", "0", "--fencing", "my orders:6"]).contains("token 7"));
+    for bad in ["", ":", "a", "a:0", "a:x"] {
+        let put = ["kv", "put", "c", "1", "--fencing", bad];
+        if bad.is_empty() { drop(daemon.ok(&put)) } else { drop(daemon.fails(2, &put)) }
+    }
+    // Whoever runs under the lock says nothing of it, and is fenced.
+    let script = format!("{} --data-dir {} kv put d $0", env!("CARGO_BIN_EXE_platform"), data.display());
+    for value in ["1", "2"] {
+        daemon.ok(&["sync", "lock", "jobs", "--", "sh", "-c", &script, value]);
+    }
+    assert_eq!(daemon.ok(&["kv", "get", "d"]), "2");
+    daemon.fails(1, &["kv", "put", "d", "0", "--fencing", "jobs:1"]);
+    daemon.stop();
+}
