@@ -103,10 +103,16 @@ impl Guest {
 
 impl table::Host for Guest {
     async fn get(&mut self, table: String, key: String) -> Result<Option<table::Entry>, Error> {
+        if is_reserved(&key) {
+            return Err(reserved());
+        }
         Ok(self.storage()?.get(&self.scope(), &table, &key).await?.map(entry))
     }
 
     async fn get_many(&mut self, table: String, keys: Vec<String>) -> Result<Vec<Option<table::Entry>>, Error> {
+        if keys.iter().any(|key| is_reserved(key)) {
+            return Err(reserved());
+        }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let found = self.storage()?.get_many(&self.scope(), &table, &keys).await?;
         Ok(found.into_iter().map(|found| found.map(entry)).collect())
@@ -149,8 +155,7 @@ impl table::Host for Guest {
             let changes = self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
             let Some(last) = changes.last() else { return Ok(Vec::new()) };
             after = last.revision();
-            let changes: Vec<_> =
-                changes.into_iter().filter(|change| !is_reserved(change.key())).map(change).collect();
+            let changes: Vec<_> = changes.into_iter().filter(|change| !is_reserved(change.key())).map(change).collect();
             if !changes.is_empty() {
                 return Ok(changes);
             }

@@ -85,7 +85,8 @@ async fn fences_are_apart(kv: &Kv) {
     put(kv, &fenced_by("one", 100), "x", "1").await.unwrap();
     put(kv, &fenced_by("two", 1), "x", "2").await.unwrap();
     put(kv, &call(), "x", "3").await.unwrap();
-    let elsewhere = Arc::new(CallContext { namespace: call_in("other").namespace.clone(), ..fenced_by("one", 1).as_ref().clone() });
+    let elsewhere =
+        Arc::new(CallContext { namespace: call_in("other").namespace.clone(), ..fenced_by("one", 1).as_ref().clone() });
     put(kv, &elsewhere, "x", "4").await.unwrap();
     assert_eq!(stale(put(kv, &fenced_by("one", 99), "x", "5").await), 100);
     for name in ["a b", "\u{e9}/\u{10ffff}", &"n".repeat(512), "*", "..", "{x}"] {
@@ -138,7 +139,8 @@ async fn tokens_never_go_back(kv: &Kv) {
     let mut watch = Box::pin(kv.watch(&call(), "r/", before).unwrap());
     while tokens.len() < 100 - refused.iter().sum::<usize>() {
         if let Some(Ok(Event::Changes(changes))) = watch.next().await {
-            let written = |entry: platform_capability::kv::Entry| String::from_utf8(entry.value).unwrap().parse::<u64>();
+            let written =
+                |entry: platform_capability::kv::Entry| String::from_utf8(entry.value).unwrap().parse::<u64>();
             tokens.extend(changes.into_iter().map(|change| written(change.entry.unwrap()).unwrap()));
         }
     }

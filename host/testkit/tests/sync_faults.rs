@@ -44,9 +44,7 @@ fn of(subject: &str) -> Call {
     call_of(subject, &[])
 }
 
-async fn acquire(
-    sync: &Sync, who: &str, name: &str, ttl_ms: u64, wait: Duration,
-) -> Result<Held, CallError<Error>> {
+async fn acquire(sync: &Sync, who: &str, name: &str, ttl_ms: u64, wait: Duration) -> Result<Held, CallError<Error>> {
     let want = Want { mode: Mode::Exclusive, value: None };
     match sync.acquire(&of(who), name, &want, &Keep::Own(ttl_ms), clock::now() + wait).await? {
         Taken::Held(held) => Ok(held),

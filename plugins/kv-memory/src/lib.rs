@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use platform_sdk::{
     Handover, Problem, context, export,
     kv::{
-        Change, Condition, Entry, Error, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key, check_keys,
-        check_limit, check_value, check_writes,
+        Change, Condition, Entry, Error, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key,
+        check_keys, check_limit, check_value, check_writes,
     },
 };
 use serde::Deserialize;
@@ -76,6 +76,9 @@ impl Memory {
         space.advance(context::time_ms(), limits);
         let fence = context::fence();
         let result = match space.fences.check(fence.as_ref()) {
+            Ok(()) if fence.as_ref().is_some_and(|fence| !space.has_room_for(fence, limits)) => {
+                Err(Error::Quota("memory is used up: there is no room for another fence".into()))
+            }
             Ok(()) => write(space, limits),
             Err(seen) => Err(Error::Stale(seen)),
         };

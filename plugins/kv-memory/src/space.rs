@@ -11,6 +11,7 @@ use std::{
 };
 
 use platform_sdk::{
+    context::Fence,
     fence::Fences,
     kv::{
         Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result, Write,
@@ -93,6 +94,11 @@ impl Space {
     pub(crate) fn bytes(&self) -> usize {
         let fences: usize = self.fences.iter().map(|(name, _)| entry_size(name, &[])).sum();
         OVERHEAD + self.entry_bytes + self.kept_bytes + fences
+    }
+
+    /// Whether the token of a fence can be remembered.
+    pub(crate) fn has_room_for(&self, fence: &Fence, limits: Limits) -> bool {
+        self.bytes() - self.kept_bytes + entry_size(&fence.name, &[]) <= limits.bytes
     }
 
     /// How many keys, and the bytes of keys and values.

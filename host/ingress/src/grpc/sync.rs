@@ -46,7 +46,8 @@ impl Sync for SyncService {
         let wait = wait_ms.map_or(WAIT_MAX, |wait_ms| Duration::from_millis(wait_ms).min(WAIT_MAX));
         let until = clock::now() + wait;
         let want = Want { mode, value };
-        let taken = self.0.plane.sync().acquire(&unfenced(&admitted.call), &name, &want, &keep, until).await.map_err(status)?;
+        let taken =
+            self.0.plane.sync().acquire(&unfenced(&admitted.call), &name, &want, &keep, until).await.map_err(status)?;
         let events: Pin<Box<dyn Stream<Item = Result<proto::AcquireEvent, Status>> + Send>> = match taken {
             Taken::Held(held) => stream::iter([Ok(granted(held))]).boxed(),
             Taken::Queued(queued) => waited_for(queued).boxed(),
