@@ -8,7 +8,7 @@ use std::{
 
 use platform_base::clock;
 
-use crate::name::Name;
+use crate::{fence::Fence, name::Name};
 
 /// Namespace of a call that names none.
 pub const NAMESPACE_DEFAULT: &str = "default";
@@ -40,6 +40,8 @@ pub struct CallContext {
     pub time_ns: u64,
     /// W3C `traceparent`.
     pub traceparent: Option<Arc<str>>,
+    /// What its writes are fenced with, also those of nested calls.
+    pub fence: Option<Arc<Fence>>,
 }
 
 impl CallContext {
@@ -52,13 +54,21 @@ impl CallContext {
             deadline: clock::now() + timeout,
             time_ns: clock::unix_ns(),
             traceparent: None,
+            fence: None,
         }
     }
 
     /// A call of the host itself in `namespace`.
     #[must_use]
     pub fn host(namespace: Arc<str>, timeout: Duration) -> Self {
-        Self { caller: None, namespace, deadline: clock::now() + timeout, time_ns: clock::unix_ns(), traceparent: None }
+        Self {
+            caller: None,
+            namespace,
+            deadline: clock::now() + timeout,
+            time_ns: clock::unix_ns(),
+            traceparent: None,
+            fence: None,
+        }
     }
 
     /// Subject of the caller; empty when there is none.

@@ -67,6 +67,10 @@ impl context::Host for Guest {
         self.call.time_ns
     }
 
+    fn fencing(&mut self) -> Option<context::Fence> {
+        self.call.fence.as_deref().map(Into::into)
+    }
+
     fn traceparent(&mut self) -> Option<String> {
         self.call.traceparent.as_deref().map(str::to_owned)
     }

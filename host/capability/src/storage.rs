@@ -1,12 +1,16 @@
 //! `platform:storage` for providers that were granted it: the host's storage, scoped to slot and namespace.
+//!
+//! Invariant: every commit of a call that is fenced is made behind its fence, and providers see nothing of fences.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use platform_base::clock;
 use platform_storage as host;
 
 use crate::{
     bindings::platform::storage::{journal, table, types},
+    fence::{Fence, is_reserved, reserved},
     guest::Guest,
 };
 
@@ -71,6 +75,20 @@ fn change(change: host::Change) -> table::Change {
     }
 }
 
+/// Makes a commit, behind the fence of its call if there is one.
+async fn commit(
+    storage: &dyn host::Storage, fence: Option<&Fence>, scope: &host::Scope, table: &str, writes: Vec<host::Write>,
+    limit: host::Usage,
+) -> Result<u64, Error> {
+    if writes.iter().any(|write| is_reserved(write.condition().0)) {
+        return Err(reserved());
+    }
+    match fence {
+        Some(fence) => fence.commit(storage, scope, table, writes, limit).await,
+        None => Ok(storage.commit_within(scope, table, writes, limit).await?),
+    }
+}
+
 impl Guest {
     fn storage(&self) -> Result<&dyn host::Storage, Error> {
         let storage = self.parts.storage.as_deref();
@@ -85,26 +103,33 @@ impl Guest {
 
 impl table::Host for Guest {
     async fn get(&mut self, table: String, key: String) -> Result<Option<table::Entry>, Error> {
+        if is_reserved(&key) {
+            return Err(reserved());
+        }
         Ok(self.storage()?.get(&self.scope(), &table, &key).await?.map(entry))
     }
 
     async fn get_many(&mut self, table: String, keys: Vec<String>) -> Result<Vec<Option<table::Entry>>, Error> {
+        if keys.iter().any(|key| is_reserved(key)) {
+            return Err(reserved());
+        }
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let found = self.storage()?.get_many(&self.scope(), &table, &keys).await?;
         Ok(found.into_iter().map(|found| found.map(entry)).collect())
     }
 
     async fn commit(&mut self, table: String, writes: Vec<table::Write>) -> Result<u64, Error> {
+        let limit = host::Usage { keys: u64::MAX, bytes: u64::MAX };
         let writes = writes.into_iter().map(write).collect();
-        Ok(self.storage()?.commit(&self.scope(), &table, writes).await?)
+        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn commit_within(
         &mut self, table: String, writes: Vec<table::Write>, limit: table::Usage,
     ) -> Result<u64, Error> {
-        let writes = writes.into_iter().map(write).collect();
         let limit = host::Usage { keys: limit.keys, bytes: limit.bytes };
-        Ok(self.storage()?.commit_within(&self.scope(), &table, writes, limit).await?)
+        let writes = writes.into_iter().map(write).collect();
+        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn used(&mut self, table: String) -> Result<table::Usage, Error> {
@@ -116,15 +141,25 @@ impl table::Host for Guest {
         &mut self, table: String, prefix: String, after: Option<String>, limit: u32,
     ) -> Result<Vec<table::Entry>, Error> {
         let entries = self.storage()?.scan(&self.scope(), &table, &prefix, after.as_deref(), limit as usize).await?;
-        Ok(entries.into_iter().map(entry).collect())
+        // Fences come after all other keys, so where they begin the table ends.
+        Ok(entries.into_iter().map(entry).take_while(|entry| !is_reserved(&entry.key)).collect())
     }
 
     async fn changes(
         &mut self, table: String, prefix: String, after: u64, limit: u32, wait_ms: u32,
     ) -> Result<Vec<table::Change>, Error> {
-        let wait = self.wait(wait_ms);
-        let changes = self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
-        Ok(changes.into_iter().map(change).collect())
+        let until = clock::now() + self.wait(wait_ms);
+        let mut after = after;
+        loop {
+            let wait = until.saturating_duration_since(clock::now());
+            let changes = self.storage()?.changes(&self.scope(), &table, &prefix, after, limit as usize, wait).await?;
+            let Some(last) = changes.last() else { return Ok(Vec::new()) };
+            after = last.revision();
+            let changes: Vec<_> = changes.into_iter().filter(|change| !is_reserved(change.key())).map(change).collect();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
     }
 
     async fn revision(&mut self, table: String) -> Result<u64, Error> {

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod discovery;
 mod document;
+mod ends;
 mod failure;
 mod input;
 mod kv;
@@ -17,6 +18,7 @@ mod pages;
 mod plugin;
 mod quantity;
 mod router;
+mod sync;
 mod target;
 mod watch;
 
@@ -41,6 +43,9 @@ Exit codes:
   2  the command was wrong, or the daemon refused it
   3  the daemon can't be reached or can't answer now
   4  the token is missing, not valid, or not allowed to do this";
+
+/// Variable in which a command that runs under a lock finds its fencing token.
+pub(crate) const FENCING: &str = "PLATFORM_FENCING";
 
 /// A platform for microservices whose backends and policies are WebAssembly components, exchanged while calls are in flight.
 #[derive(Debug, Parser)]
@@ -68,6 +73,9 @@ pub(crate) struct Global {
     /// Namespace of the call, `default` when not given.
     #[arg(long, short, global = true, env = "PLATFORM_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Fences what is written: refused once a later holder of the lock has written. Commands under `sync lock` have it.
+    #[arg(long, global = true, env = FENCING, value_name = "NAME:TOKEN")]
+    pub(crate) fencing: Option<String>,
     /// How to print answers; errors follow.
     #[arg(long, short, global = true, env = "PLATFORM_OUTPUT", value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
@@ -95,6 +103,9 @@ enum ClientCommand {
     /// Registers services and tells where they run.
     #[command(subcommand)]
     Discovery(discovery::Command),
+    /// Takes locks and permits, stands for elections, and tells who holds what.
+    #[command(subcommand)]
+    Sync(sync::Command),
     /// Picks a node of a service.
     #[command(subcommand)]
     Router(router::Command),
@@ -128,6 +139,11 @@ impl Context {
     }
 }
 
+/// A fencing token as it is written.
+pub(crate) fn fencing(name: &str, token: u64) -> String {
+    format!("{}:{token}", percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC))
+}
+
 /// Does what the arguments say.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -135,7 +151,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version come this way too; clap knows which stream and code each has.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Error as u8));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Error.code()));
         }
     };
     let global = arguments.global;
@@ -167,6 +183,7 @@ fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Fai
             ClientCommand::Plugin(command) => Box::pin(plugin::run(context, command)).await,
             ClientCommand::Kv(command) => Box::pin(kv::run(context, command)).await,
             ClientCommand::Discovery(command) => Box::pin(discovery::run(context, command)).await,
+            ClientCommand::Sync(command) => Box::pin(sync::run(context, command)).await,
             ClientCommand::Router(command) => Box::pin(router::run(context, command)).await,
             ClientCommand::Auth(command) => Box::pin(auth::run(context, command)).await,
             ClientCommand::Config(command) => Box::pin(config::run(context, command)).await,

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
@@ -24,6 +24,7 @@ mod slot;
 mod slot_name;
 mod status;
 mod swap;
+mod sync;
 mod tables;
 mod watch;
 
@@ -44,4 +45,5 @@ pub use slot::Slot;
 pub use slot_name::{InvalidSlotName, SlotName};
 pub use status::{EntryStatus, SlotStatus};
 pub use swap::Swapped;
+pub use sync::{Fate, Held, Keep, Queued, Sync, Taken};
 pub use watch::{Event, Revised};

@@ -124,6 +124,7 @@ impl<C: Capability> Hub<C> {
     /// Keeps what changes, until nobody has listened for a while.
     async fn follow(&self, source: &Source<C>) {
         let mut alone_since = None;
+        let mut seen = 0;
         loop {
             if self.changed.receiver_count() == 0 {
                 let since = *alone_since.get_or_insert_with(clock::now);
@@ -133,14 +134,15 @@ impl<C: Capability> Hub<C> {
             } else {
                 alone_since = None;
             }
-            if let Err(_unavailable) = self.step(source).await {
+            if let Err(_unavailable) = self.step(source, &mut seen).await {
                 // Whoever watches is told only when the changes that it waits for are gone; until then it waits.
                 tokio::time::sleep(POLL).await;
             }
         }
     }
 
-    async fn step(&self, source: &Source<C>) -> Result<(), CallError<C::Error>> {
+    /// Asks once; `seen` is a revision that was reached before the step began.
+    async fn step(&self, source: &Source<C>, seen: &mut u64) -> Result<(), CallError<C::Error>> {
         let (started, head) = {
             let kept = self.kept.lock();
             (kept.started, kept.head)
@@ -156,10 +158,14 @@ impl<C: Capability> Hub<C> {
                 if clock::now().saturating_duration_since(begun) < WAIT / 2 {
                     let _ = tokio::time::timeout(POLL, self.kick.notified()).await;
                 }
+                // What a store writes for itself is no change, and needs not be looked at again.
+                self.pass(*seen);
+                let head = head.max(*seen);
                 let revision = source.revision().await?;
                 if revision < head {
                     self.restart(revision);
                 }
+                *seen = revision;
                 Ok(())
             }
             Ok(changes) => {
@@ -186,6 +192,12 @@ impl<C: Capability> Hub<C> {
         kept.changes.clear();
         drop(kept);
         self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Nothing changed up to a revision.
+    fn pass(&self, revision: u64) {
+        let mut kept = self.kept.lock();
+        kept.head = kept.head.max(revision);
     }
 
     fn push(&self, changes: Vec<C::Change>) {

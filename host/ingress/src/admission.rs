@@ -9,9 +9,10 @@ use std::{
 };
 
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 use platform_base::clock;
-use platform_capability::{Call, CallContext, NAMESPACE_DEFAULT, Name};
-use platform_proto::NAMESPACE_HEADER;
+use platform_capability::{Call, CallContext, Fence, NAMESPACE_DEFAULT, Name};
+use platform_proto::{FENCING_HEADER, NAMESPACE_HEADER};
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 
@@ -88,7 +89,8 @@ impl Admission {
         let namespace = namespace(headers)?;
         permit(demand, &identity, &namespace)?;
         let named = timeout(headers)?;
-        let call = self.context(Some(&identity), &namespace, demand, named, headers);
+        let mut call = self.context(Some(&identity), &namespace, demand, named, headers);
+        call.fence = fence(headers)?;
         let until = [named.map(|_| call.deadline), expiry(&identity)].into_iter().flatten().min();
         Ok(Admitted { call: Arc::new(call), until })
     }
@@ -117,6 +119,7 @@ impl Admission {
             deadline: clock::now() + timeout,
             time_ns: clock::unix_ns(),
             traceparent: traceparent.map(Arc::from),
+            fence: None,
         }
     }
 }
@@ -160,6 +163,19 @@ pub(crate) fn namespace(headers: &HeaderMap) -> Result<Name, Fault> {
         Some(value) => value.to_str().map_err(|error| invalid(error.to_string()))?,
     };
     text.parse().map_err(|error: platform_capability::InvalidName| invalid(error.to_string()))
+}
+
+/// What the headers fence the writes of the call with.
+fn fence(headers: &HeaderMap) -> Result<Option<Arc<Fence>>, Fault> {
+    let Some(value) = headers.get(FENCING_HEADER) else { return Ok(None) };
+    let text = value.to_str().ok().and_then(|text| percent_decode_str(text).decode_utf8().ok());
+    let fence = text.and_then(|text| text.parse().ok());
+    let message = || {
+        format!(
+            "`{FENCING_HEADER}` is no fence: write `NAME:TOKEN`, the name percent-encoded and of at most 512 bytes, the token at least 1"
+        )
+    };
+    fence.map(|fence| Some(Arc::new(fence))).ok_or_else(|| Fault::invalid("INVALID_FENCING", message()))
 }
 
 /// The timeout that the headers name; a gRPC one goes before.
@@ -277,6 +293,11 @@ mod tests {
             (Demand::Data, "the-admins-token", &[(NAMESPACE_HEADER, "../a")], Some("INVALID_NAMESPACE")),
             (Demand::Data, "the-admins-token", &[(NAMESPACE_HEADER, "")], Some("INVALID_NAMESPACE")),
             (Demand::Data, "the-admins-token", &[("grpc-timeout", "5")], Some("INVALID_TIMEOUT")),
+            (Demand::Data, "the-admins-token", &[(FENCING_HEADER, "a%2Fb:7")], None),
+            (Demand::Data, "the-admins-token", &[(FENCING_HEADER, "a%2Fb")], Some("INVALID_FENCING")),
+            (Demand::Data, "the-admins-token", &[(FENCING_HEADER, "%ff:7")], Some("INVALID_FENCING")),
+            (Demand::Data, "the-admins-token", &[(FENCING_HEADER, "%00:7")], Some("INVALID_FENCING")),
+            (Demand::Data, "the-admins-token", &[(FENCING_HEADER, "a:18446744073709551616")], Some("INVALID_FENCING")),
         ] {
             assert_eq!(admit(demand, token, more).err().as_deref(), reason, "{demand:?} {token} {more:?}");
         }

@@ -187,6 +187,7 @@ impl Checker {
             deadline: clock::now() + Duration::from_millis(self.config.deadline_ms),
             time_ns: clock::unix_ns(),
             traceparent: question.traceparent.filter(|text| is_trace(text)).map(Arc::from),
+            fence: None,
         };
         let Question { policy, action, target, facts, .. } = question;
         let verdict = self.plane.auth().check(&Arc::new(call), policy, action, target, facts).await;

@@ -13,6 +13,7 @@ mod plugins;
 mod router;
 mod server;
 mod stream;
+mod sync;
 
 use std::{
     sync::Arc,
@@ -34,6 +35,7 @@ pub(crate) use plugins::PluginsService;
 pub(crate) use router::RouterService;
 pub use server::About;
 pub(crate) use server::ServerService;
+pub(crate) use sync::SyncService;
 
 use crate::admission::Admitted;
 

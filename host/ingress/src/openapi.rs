@@ -56,6 +56,12 @@ pub(crate) fn document(pool: &DescriptorPool, table: &Table, version: &str) -> V
                 "required": false,
                 "description": "Namespace of the call; `default` when it is absent.",
                 "schema": {"type": "string"},
+            }, "fencing": {
+                "name": platform_proto::FENCING_HEADER,
+                "in": "header",
+                "required": false,
+                "description": "`NAME:TOKEN` of a lock that the caller holds: what it writes is refused once a later holder has written.",
+                "schema": {"type": "string"},
             }},
             "responses": {"problem": {
                 "description": "Why the request was not answered as asked (RFC 9457).",
@@ -96,6 +102,7 @@ fn parameters(operation: &Operation, schemas: &mut Schemas<'_>) -> Vec<Value> {
     let mut parameters = Vec::new();
     if Demand::of(&operation.rpc.path) == Some(Demand::Data) {
         parameters.push(json!({"$ref": "#/components/parameters/namespace"}));
+        parameters.push(json!({"$ref": "#/components/parameters/fencing"}));
     }
     for (name, path) in operation.template.field_paths().zip(&operation.variables) {
         let Some(field) = path.last() else { continue };

@@ -14,6 +14,9 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// Metadata key, and HTTP header, that names the namespace of a call.
 pub const NAMESPACE_HEADER: &str = "x-platform-namespace";
 
+/// Metadata key, and HTTP header, with what the writes of a call are fenced with: `NAME:TOKEN`, the name percent-encoded.
+pub const FENCING_HEADER: &str = "x-platform-fencing";
+
 macro_rules! capability {
     ($(#[$doc:meta])* $name:ident, $package:literal) => {
         $(#[$doc])*
@@ -52,6 +55,10 @@ capability!(
     config, "platform.config.v1"
 );
 capability!(
+    /// Locks, semaphores and elections.
+    sync, "platform.sync.v1"
+);
+capability!(
     /// May this caller do this?
     auth, "platform.auth.v1"
 );
@@ -77,7 +84,7 @@ mod tests {
         let pool = DescriptorPool::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let http = pool.get_extension_by_name("google.api.http").unwrap();
         let ours: Vec<_> = pool.services().filter(|service| service.package_name().starts_with("platform.")).collect();
-        assert_eq!(ours.len(), 7);
+        assert_eq!(ours.len(), 8);
         for method in ours.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
             assert!(method.options().has_extension(&http), "`{}` has no HTTP mapping", method.full_name());
         }

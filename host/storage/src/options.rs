@@ -72,6 +72,13 @@ impl Clock {
         }
     }
 
+    /// Turns a manual clock back, as happens to clocks of machines; the system's is left alone.
+    pub fn rewind(&self, by: Duration) {
+        if let Some(turned) = &self.turned {
+            turned.fetch_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
     /// Unix time in nanoseconds.
     #[must_use]
     pub fn unix_ns(&self) -> u64 {

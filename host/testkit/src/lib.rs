@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that can't be set up has failed")]
 
 mod guests;
+pub mod history;
 mod load;
 mod redis;
 
@@ -15,7 +16,7 @@ pub use redis::Redis;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use platform_base::TaskGroup;
-use platform_capability::{Call, CallContext, Caller, Grants, Name, SlotKind, auth::Facts};
+use platform_capability::{Call, CallContext, Caller, Fence, Grants, Name, SlotKind, auth::Facts};
 use platform_dataplane::{
     BindingSpec, Counts, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, SlotStatus, Swapped, Verdict,
 };
@@ -107,10 +108,18 @@ impl Fixture {
     /// The machine does not offer what the engine needs.
     #[must_use]
     pub fn with(engine: &EngineConfig, config: PlaneConfig) -> Self {
+        Self::over(Arc::new(Memory::new(Options::default())), engine, config)
+    }
+
+    /// A plane with nothing bound over a storage of the test's choosing.
+    ///
+    /// # Panics
+    /// The machine does not offer what the engine needs.
+    #[must_use]
+    pub fn over(storage: Arc<dyn Storage>, engine: &EngineConfig, config: PlaneConfig) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let engine = Engine::new(engine).unwrap_or_else(|error| panic!("{error:#}"));
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
-        let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let tasks = TaskGroup::new();
         let plane = Plane::new(PlaneParts {
             engine: engine.clone(),
@@ -194,6 +203,19 @@ pub fn call_of(subject: &str, roles: &[&str]) -> Call {
         claims: serde_json::Map::new(),
     };
     Arc::new(CallContext::new(Some(Arc::new(caller)), &name("default"), Duration::from_secs(10)))
+}
+
+/// A call whose writes are fenced with a token of the lock `orders`.
+#[must_use]
+pub fn fenced(token: u64) -> Call {
+    fenced_by("orders", token)
+}
+
+/// The same with a lock of another name.
+#[must_use]
+pub fn fenced_by(lock: &str, token: u64) -> Call {
+    let fence = Some(Arc::new(Fence { name: lock.into(), token }));
+    Arc::new(CallContext { fence, ..call().as_ref().clone() })
 }
 
 /// Facts made of maps.

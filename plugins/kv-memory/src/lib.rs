@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use platform_sdk::{
     Handover, Problem, context, export,
     kv::{
-        Change, Condition, Entry, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key, check_keys,
-        check_limit, check_value, check_writes,
+        Change, Condition, Entry, Error, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key,
+        check_keys, check_limit, check_value, check_writes,
     },
 };
 use serde::Deserialize;
@@ -68,14 +68,24 @@ impl Memory {
         }
     }
 
-    /// Writes to the space of the call's namespace, which stays only if it was written.
-    fn write<T>(&mut self, write: impl FnOnce(&mut Space, Limits) -> T) -> T {
+    /// Writes to the space of the call's namespace, behind the fence of the call. The space stays only if it was written.
+    fn write<T>(&mut self, write: impl FnOnce(&mut Space, Limits) -> Result<T>) -> Result<T> {
         let namespace = context::namespace();
         let limits = self.limits(&namespace);
         let space = self.spaces.entry(namespace.clone()).or_default();
         space.advance(context::time_ms(), limits);
-        let result = write(space, limits);
-        if space.revision() == 0 {
+        let fence = context::fence();
+        let result = match space.fences.check(fence.as_ref()) {
+            Ok(()) if fence.as_ref().is_some_and(|fence| !space.has_room_for(fence, limits)) => {
+                Err(Error::Quota("memory is used up: there is no room for another fence".into()))
+            }
+            Ok(()) => write(space, limits),
+            Err(seen) => Err(Error::Stale(seen)),
+        };
+        if result.is_ok() {
+            space.fences.pass(fence.as_ref());
+        }
+        if space.revision() == 0 && space.fences.is_empty() {
             self.spaces.remove(&namespace);
         }
         result

@@ -10,8 +10,13 @@ use std::{
     rc::Rc,
 };
 
-use platform_sdk::kv::{
-    Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result, Write, number,
+use platform_sdk::{
+    context::Fence,
+    fence::Fences,
+    kv::{
+        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result, Write,
+        number,
+    },
 };
 
 /// What an entry, a kept change or a space takes besides its keys and values.
@@ -52,6 +57,8 @@ pub(crate) struct Space {
     /// Sizes of the entries, and of the changes kept.
     entry_bytes: usize,
     kept_bytes: usize,
+    /// What writes were fenced with.
+    pub(crate) fences: Fences,
 }
 
 impl From<&Held> for Entry {
@@ -85,7 +92,13 @@ impl Space {
 
     /// Bytes of entries and kept changes.
     pub(crate) fn bytes(&self) -> usize {
-        OVERHEAD + self.entry_bytes + self.kept_bytes
+        let fences: usize = self.fences.iter().map(|(name, _)| entry_size(name, &[])).sum();
+        OVERHEAD + self.entry_bytes + self.kept_bytes + fences
+    }
+
+    /// Whether the token of a fence can be remembered.
+    pub(crate) fn has_room_for(&self, fence: &Fence, limits: Limits) -> bool {
+        self.bytes() - self.kept_bytes + entry_size(&fence.name, &[]) <= limits.bytes
     }
 
     /// How many keys, and the bytes of keys and values.
@@ -280,11 +293,11 @@ impl Space {
 
     /// The space that had these parts.
     pub(crate) fn from_parts(
-        revision: u64, now_ms: u64, entries: BTreeMap<String, Held>, kept: VecDeque<Kept>,
+        revision: u64, now_ms: u64, entries: BTreeMap<String, Held>, kept: VecDeque<Kept>, fences: Fences,
     ) -> Self {
         let due = entries.iter().filter_map(|(key, held)| Some((held.expires_ms?, key.clone()))).collect();
         let entry_bytes = entries.iter().map(|(key, held)| entry_size(key, &held.value)).sum();
         let kept_bytes = kept.iter().map(kept_size).sum();
-        Self { entries, due, kept, revision, now_ms, entry_bytes, kept_bytes }
+        Self { entries, due, kept, revision, now_ms, entry_bytes, kept_bytes, fences }
     }
 }

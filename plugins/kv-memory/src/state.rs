@@ -11,7 +11,7 @@ use platform_sdk::codec::{Malformed, Reader, Result, Writer};
 use crate::space::{Held, Kept, Space};
 
 /// First byte; another layout gets another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// Writes all spaces.
 pub(crate) fn save(spaces: &BTreeMap<String, Space>) -> Vec<u8> {
@@ -32,6 +32,10 @@ pub(crate) fn save(spaces: &BTreeMap<String, Space>) -> Vec<u8> {
                 None => writer.u8(0).u64(change.revision),
                 Some(held) => write_held(writer.u8(1), held),
             };
+        }
+        writer.count(space.fences.iter().len());
+        for (name, token) in space.fences.iter() {
+            writer.text(name).u64(token);
         }
     }
     writer.finish()
@@ -94,5 +98,6 @@ fn read_space(reader: &mut Reader<'_>) -> Result<Space> {
     if last.is_some_and(|last| last != revision) {
         return Err(Malformed);
     }
-    Ok(Space::from_parts(revision, now_ms, entries, kept))
+    let fences = (0..reader.count()?).map(|_| Ok((reader.text()?.to_owned(), reader.u64()?))).collect::<Result<_>>()?;
+    Ok(Space::from_parts(revision, now_ms, entries, kept, fences))
 }

@@ -1,13 +1,23 @@
--- ARGV[3] and ARGV[4]: most keys and bytes, or nothing. From 5 on seven for each write: `put`, `delete` or `check`; the
+-- ARGV[3] and ARGV[4]: most keys and bytes, or nothing. ARGV[5] and ARGV[6]: name and token of the fence, the token in 20
+-- digits, or nothing; texts of one length compare like numbers. From 7 on seven for each write: `put`, `delete` or `check`; the
 -- condition and its revision; key and value; the expiry and its milliseconds.
 local function writes()
-  local i = -2
+  local i = 0
   return function()
     i = i + 7
     if i <= #ARGV then
       return unpack(ARGV, i, i + 6)
     end
   end
+end
+
+local fence, token = ARGV[5], ARGV[6]
+if token ~= '' then
+  local seen = redis.call('HGET', FENCES, fence)
+  if seen and seen > token then return { 'stale', seen } end
+end
+local function pass()
+  if token ~= '' then redis.call('HSET', FENCES, fence, token) end
 end
 
 local keys, bytes, changes = 0, 0, 0
@@ -23,7 +33,10 @@ for action, condition, at, key, value in writes() do
     keys, bytes, changes = keys - 1, bytes - old, changes + 1
   end
 end
-if changes == 0 then return { 'made', number(REVISION), 0 } end
+if changes == 0 then
+  pass()
+  return { 'made', number(REVISION), 0 }
+end
 
 local most_keys, most_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local held_keys, held_bytes = redis.call('ZCARD', INDEX) + keys, number(BYTES) + bytes
@@ -56,5 +69,6 @@ for action, _, _, key, value, expiry, ms in writes() do
     remove(key, made, place)
   end
 end
+pass()
 trim()
 return { 'made', made, changes }

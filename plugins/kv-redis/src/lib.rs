@@ -233,6 +233,10 @@ impl Remote {
         let most = |most: Option<u64>| most.map_or_else(String::new, |most| most.to_string());
         let mut script = self.begin(&self.scripts.commit);
         script.arg(most(quota.keys)).arg(most(quota.bytes));
+        match context::fence() {
+            Some(fence) => script.arg(fence.name).arg(format!("{:020}", fence.token)),
+            None => script.arg("").arg(""),
+        };
         for Write { key, condition, action } in writes {
             let (action, value, expiry): (_, &[u8], _) = match action {
                 Action::Put(Content { value, expiry }) => ("put", value, *expiry),
@@ -258,6 +262,10 @@ impl Remote {
         let mut answer = list(self.server.invoke(&script)?)?;
         match text(next(&mut answer))?.as_str() {
             "made" => Ok(Made { revision: count(&next(&mut answer))?, changes: count(&next(&mut answer))? }),
+            "stale" => match text(next(&mut answer))?.parse() {
+                Ok(seen) => Err(Error::Stale(seen)),
+                Err(_) => Err(Error::Other("the server keeps a fencing token that is none".into())),
+            },
             "quota" => {
                 let what = text(next(&mut answer))?;
                 let held = count(&next(&mut answer))?;

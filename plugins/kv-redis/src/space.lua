@@ -3,10 +3,12 @@
 -- KEYS[1] is the prefix of the namespace; its hash tag keeps all of it on one node of a cluster. ARGV[1] and ARGV[2] say how
 -- many changes are kept, and how many bytes of them. Redis runs a script as one step, so what holds before holds after:
 -- INDEX and META name exactly the keys that have a value, DUE those of them that expire, BYTES is their size with their
--- keys, LOG holds all changes after revision GONE in order, and LOGGED is its size.
+-- keys, LOG holds all changes after revision GONE in order, and LOGGED is its size. FENCES holds the greatest token of each
+-- lock that a commit was fenced with.
 local P = KEYS[1]
 local REVISION, INDEX, META, DUE = P .. 'revision', P .. 'index', P .. 'meta', P .. 'due'
 local BYTES, LOG, LOGGED, GONE = P .. 'bytes', P .. 'log', P .. 'logged', P .. 'gone'
+local FENCES = P .. 'fences'
 local MOST_BYTES, OVERHEAD = 16777216, 64
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

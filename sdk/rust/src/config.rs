@@ -136,6 +136,7 @@ impl From<storage::Error> for Error {
         match error {
             storage::Error::Conflict(conflict) => Self::Conflict(conflict.revision),
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
+            storage::Error::Stale(seen) => Self::Stale(seen),
             storage::Error::TooLarge(what) | storage::Error::Full(what) => Self::TooLarge(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),

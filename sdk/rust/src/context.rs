@@ -7,7 +7,7 @@ use crate::bindings::plugin::platform::plugin::context as host;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::native::context as host;
 
-pub use crate::bindings::plugin::platform::plugin::context::Caller;
+pub use crate::bindings::plugin::platform::plugin::context::{Caller, Fence};
 
 /// Who called, as verified by the host; none when the caller presented no token.
 #[must_use]
@@ -37,6 +37,13 @@ pub fn time_ns() -> u64 {
 #[must_use]
 pub fn time_ms() -> u64 {
     host::time_ns() / 1_000_000
+}
+
+/// What the writes of the call are fenced with; none when the caller sent nothing. The host sees to it for what is written to
+/// [`crate::storage`]; what is kept elsewhere is fenced by whoever keeps it, with [`crate::fence::Fences`] for example.
+#[must_use]
+pub fn fence() -> Option<Fence> {
+    host::fencing()
 }
 
 /// W3C `traceparent` of the call; none when the caller sent none.

@@ -89,6 +89,9 @@ impl From<storage::Error> for Error {
                 Self::Other(format!("the registration is at revision {revision}, which the write does not allow"))
             }
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
+            storage::Error::Stale(seen) => {
+                Self::Invalid(format!("the call is fenced, and token {seen} was seen already"))
+            }
             storage::Error::TooLarge(what) => Self::TooLarge(what),
             storage::Error::Full(what) => Self::Unavailable(what),
             storage::Error::Invalid(what) => Self::Invalid(what),

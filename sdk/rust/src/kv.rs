@@ -251,6 +251,7 @@ impl From<storage::Error> for Error {
         match error {
             storage::Error::Conflict(storage::Conflict { key, revision }) => Self::Conflict(Conflict { key, revision }),
             storage::Error::Compacted(oldest) => Self::Compacted(oldest),
+            storage::Error::Stale(seen) => Self::Stale(seen),
             storage::Error::TooLarge(what) => Self::TooLarge(what),
             storage::Error::Full(what) => Self::Quota(what),
             storage::Error::Invalid(what) => Self::Invalid(what),

@@ -41,6 +41,7 @@
 //! | `discovery.registry` | [`discovery::Registry`] |
 //! | `config.store` | [`config::Store`] |
 //! | `config.validator` | [`config::Validator`] |
+//! | `sync.lock` | [`sync::Locks`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -58,6 +59,7 @@ pub mod codec;
 pub mod config;
 pub mod context;
 pub mod discovery;
+pub mod fence;
 mod handover;
 pub mod kv;
 pub mod log;
@@ -69,6 +71,7 @@ mod problem;
 pub mod router;
 pub mod settings;
 pub mod storage;
+pub mod sync;
 
 pub use handover::Handover;
 pub use problem::Problem;

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use crate::context::Caller;
+use crate::context::{Caller, Fence};
 
 pub(crate) mod journal;
 pub(crate) mod table;
@@ -93,6 +93,7 @@ struct Host {
     time_ns: u64,
     namespace: String,
     caller: Option<Caller>,
+    fence: Option<Fence>,
     zone: String,
     load: Vec<Load>,
     random: u64,
@@ -104,6 +105,7 @@ thread_local! {
             time_ns: 1_700_000_000_000_000_000,
             namespace: String::new(),
             caller: None,
+            fence: None,
             zone: String::new(),
             load: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15,
@@ -135,6 +137,11 @@ pub fn set_caller(caller: Option<Caller>) {
     host(|host| host.caller = caller);
 }
 
+/// Sets what the calls that follow are fenced with.
+pub fn set_fence(fence: Option<Fence>) {
+    host(|host| host.fence = fence);
+}
+
 /// Sets the live load of the nodes, by position.
 pub fn set_load(load: &[Load]) {
     host(|host| host.load = load.to_vec());
@@ -151,10 +158,14 @@ pub fn seed(seed: u64) {
 }
 
 pub(crate) mod context {
-    use super::{Caller, host};
+    use super::{Caller, Fence, host};
 
     pub(crate) fn who() -> Option<Caller> {
         host(|host| host.caller.clone())
+    }
+
+    pub(crate) fn fencing() -> Option<Fence> {
+        host(|host| host.fence.clone())
     }
 
     pub(crate) fn namespace() -> String {

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use platform_proto::{
-    NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
+    FENCING_HEADER, NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
     discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
     plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
-    server::v1::server_client::ServerClient,
+    server::v1::server_client::ServerClient, sync::v1::sync_client::SyncClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -59,6 +59,7 @@ impl Client {
         let credentials = Credentials {
             token: target.token.as_deref().map(bearer).transpose()?,
             namespace: global.namespace.as_deref().filter(|name| !name.is_empty()).map(namespace).transpose()?,
+            fencing: global.fencing.as_deref().filter(|fence| !fence.is_empty()).map(fencing).transpose()?,
         };
         let channel = target.connect().await?;
         Ok(Self { channel, credentials, timeout: global.timeout })
@@ -75,6 +76,10 @@ impl Client {
     capability!(
         /// Documents with versions.
         config, ConfigClient
+    );
+    capability!(
+        /// Locks, semaphores and elections.
+        sync, SyncClient
     );
     capability!(
         /// May this caller do this?
@@ -129,6 +134,7 @@ impl Client {
 pub(crate) struct Credentials {
     token: Option<AsciiMetadataValue>,
     namespace: Option<AsciiMetadataValue>,
+    fencing: Option<AsciiMetadataValue>,
 }
 
 impl Interceptor for Credentials {
@@ -140,6 +146,9 @@ impl Interceptor for Credentials {
         if let Some(namespace) = &self.namespace {
             metadata.insert(NAMESPACE_HEADER, namespace.clone());
         }
+        if let Some(fencing) = &self.fencing {
+            metadata.insert(FENCING_HEADER, fencing.clone());
+        }
         Ok(request)
     }
 }
@@ -150,6 +159,12 @@ fn bearer(token: &str) -> Result<AsciiMetadataValue, Failure> {
     let mut value: AsciiMetadataValue = format!("Bearer {token}").parse().map_err(wrong)?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// A name that stands as it is, or percent-encoded already.
+fn fencing(text: &str) -> Result<AsciiMetadataValue, Failure> {
+    let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string();
+    encoded.parse().ok().ok_or_else(|| Failure::usage(format!("`{text}` is no fence; write `NAME:TOKEN`")))
 }
 
 fn namespace(name: &str) -> Result<AsciiMetadataValue, Failure> {

@@ -10,11 +10,11 @@ use platform_proto::discovery::v1::{
     DeregisterRequest, Endpoint, GetRequest, GetResponse, HeartbeatRequest, ListRequest, ListResponse, Node,
     RegisterRequest, Registration, WatchEvent, WatchRequest, watch_event::Event,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Context,
     client::{Client, TIMEOUT},
+    ends::Ends,
     failure::{Exit, Failure},
     output::show,
     pages,
@@ -150,25 +150,6 @@ async fn register(context: &Context, arguments: Register) -> Result<Exit, Failur
     match ends {
         Some(ends) => keep_alive(context, client, message, ends).await,
         None => Ok(Exit::Done),
-    }
-}
-
-/// The signals that end a kept registration.
-struct Ends {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Ends {
-    fn take() -> Result<Self, Failure> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

@@ -14,20 +14,36 @@ use tonic_types::StatusExt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done, or the answer is yes.
-    Done = 0,
+    Done,
     /// The answer is no: denied, not found, a condition did not hold.
-    No = 1,
+    No,
     /// The command was wrong, or the daemon refused it.
-    Error = 2,
+    Error,
     /// The daemon can't be reached or can't answer now; trying again may help.
-    Unavailable = 3,
+    Unavailable,
     /// The token is missing, not valid, or not allowed to do this.
-    Unauthorized = 4,
+    Unauthorized,
+    /// What a command that was run ended with.
+    Of(u8),
+}
+
+impl Exit {
+    /// The code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Error => 2,
+            Self::Unavailable => 3,
+            Self::Unauthorized => 4,
+            Self::Of(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -79,7 +95,7 @@ impl Failure {
 
     /// The failure as one line of JSON.
     pub(crate) fn to_json(&self) -> String {
-        let error = Members { reason: &self.reason, message: &self.message, exit_code: self.exit as u8 };
+        let error = Members { reason: &self.reason, message: &self.message, exit_code: self.exit.code() };
         serde_json::json!({ "error": error }).to_string()
     }
 }

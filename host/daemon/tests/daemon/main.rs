@@ -7,6 +7,7 @@
 mod commands;
 mod configurations;
 mod lifecycle;
+mod locks;
 mod refusals;
 mod reload;
 mod resp;

@@ -15,6 +15,9 @@ pub enum ConfigError {
     /// The configuration is not at the version that was named; the one it is at, 0 when there never was one.
     #[error("{}", conflict(*.0))]
     Conflict(u64),
+    /// The change is fenced with a token, and one with a greater token was made before; that one.
+    #[error("a later holder of the lock, with token {0}, has changed it already: the lock is lost")]
+    Stale(u64),
     /// Others changed the configuration each time that the change was tried.
     #[error("`{0}` was changed by others again and again; try again")]
     Contended(String),
@@ -77,6 +80,7 @@ impl From<Error> for ConfigError {
         match error {
             Error::Conflict(at) => Self::Conflict(at),
             Error::Compacted(oldest) => Self::Compacted(oldest),
+            Error::Stale(seen) => Self::Stale(seen),
             Error::TooLarge(what) => Self::TooLarge(what),
             Error::Invalid(what) => Self::Invalid(what),
             Error::Unavailable(why) => Self::Unavailable(why),

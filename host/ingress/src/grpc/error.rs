@@ -3,7 +3,7 @@
 //! Owns the gRPC code and reason of every error of the data plane; must not know messages. Invariant: INTERNAL is said of
 //! plugins and the host only, never of what a caller sent.
 
-use platform_capability::{discovery, kv};
+use platform_capability::{discovery, kv, sync};
 use platform_dataplane::{CallError, ConfigError, RouteError};
 use platform_runtime as runtime;
 use tonic::{Code, Status};
@@ -58,6 +58,11 @@ fn conflict(met: kv::Conflict) -> Fault {
     Fault::new(Code::Aborted, "CONFLICT", message).with("key", key).with("revision", revision.to_string())
 }
 
+fn stale(seen: u64) -> Fault {
+    let message = format!("a later holder of the lock, with token {seen}, has written already: the lock is lost");
+    Fault::new(Code::Aborted, "STALE_TOKEN", message).with("token", seen.to_string())
+}
+
 fn compacted(oldest: u64) -> Fault {
     let message =
         format!("changes before revision {oldest} are no longer kept: read the state, then watch from its revision");
@@ -68,6 +73,7 @@ impl CapabilityError for kv::Error {
     fn fault(self) -> Fault {
         match self {
             Self::Conflict(met) => conflict(met),
+            Self::Stale(seen) => stale(seen),
             Self::Compacted(oldest) => compacted(oldest),
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
@@ -91,6 +97,22 @@ impl CapabilityError for discovery::Error {
     }
 }
 
+impl CapabilityError for sync::Error {
+    fn fault(self) -> Fault {
+        match self {
+            Self::NotFound(what) => Fault::new(Code::NotFound, "NOT_HELD", what),
+            Self::Held(who) => Fault::new(Code::Aborted, "HELD", who),
+            Self::Denied(why) => Fault::new(Code::PermissionDenied, "NOT_HOLDER", why),
+            Self::Crowded(what) => Fault::new(Code::ResourceExhausted, "LINE_FULL", what),
+            Self::Compacted(oldest) => compacted(oldest),
+            Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
+            Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
+            Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
+            Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
 impl CapabilityError for ConfigError {
     fn fault(self) -> Fault {
         let message = self.to_string();
@@ -99,6 +121,7 @@ impl CapabilityError for ConfigError {
             Self::Conflict(version) => {
                 Fault::new(Code::Aborted, "CONFLICT", message).with("version", version.to_string())
             }
+            Self::Stale(seen) => stale(seen),
             Self::Contended(_) => Fault::new(Code::Unavailable, "CONTENDED", message),
             Self::Compacted(oldest) => {
                 Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())

@@ -15,11 +15,21 @@ use crate::{admission::Admitted, fault::Fault};
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Shared {
-    /// `inner`, ended when the caller's time is over or the daemon drains.
+    /// `inner`, which has no end of its own, ended when the caller's time is over or the daemon drains.
     ///
     /// # Errors
     /// Too many streams are open.
     pub(crate) fn guard<T: Send + 'static>(
+        &self, admitted: &Admitted, inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Result<Answers<T>, Status> {
+        self.bound(admitted, inner.chain(stream::once(async { Err(ended()) })))
+    }
+
+    /// `inner`, ended with it, or when the caller's time is over or the daemon drains.
+    ///
+    /// # Errors
+    /// Too many streams are open.
+    pub(crate) fn bound<T: Send + 'static>(
         &self, admitted: &Admitted, inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Result<Answers<T>, Status> {
         let permit = std::sync::Arc::clone(&self.watches).try_acquire_owned().map_err(|_none_left| {
@@ -45,12 +55,12 @@ impl Shared {
                 }
             }
         };
-        let end = stream::once(async move { Err(Status::from(end.await)) });
+        let end = stream::once(async move { Some(Err(Status::from(end.await))) });
         // Whichever comes first; after an error nothing follows.
-        let merged = stream::select(inner.chain(stream::once(async { Err(ended()) })), end);
+        let merged = stream::select(inner.map(Some).chain(stream::once(async { None })), end);
         let guarded = merged.scan((false, permit), |(over, _permit), item| {
-            let last = std::mem::replace(over, item.is_err());
-            std::future::ready((!last).then_some(item))
+            let last = std::mem::replace(over, item.as_ref().is_none_or(Result::is_err));
+            std::future::ready(item.filter(|_| !last))
         });
         Ok(guarded.boxed())
     }

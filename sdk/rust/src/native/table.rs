@@ -6,6 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use super::context;
 use crate::{
     context::time_ms,
+    fence::Fences,
     storage::{Change, Condition, Conflict, Entry, Error, Result, Usage, Write},
 };
 
@@ -14,6 +15,7 @@ struct Table {
     entries: BTreeMap<String, Entry>,
     changes: Vec<Change>,
     revision: u64,
+    fences: Fences,
 }
 
 thread_local! {
@@ -157,6 +159,8 @@ pub(crate) fn commit(table: &str, writes: &[Write<'_>]) -> Result<u64> {
 
 pub(crate) fn commit_within(table: &str, writes: &[Write<'_>], limit: Usage) -> Result<u64> {
     with(table, |table| {
+        let fence = context::fencing();
+        table.fences.check(fence.as_ref()).map_err(Error::Stale)?;
         writes.iter().try_for_each(|write| table.check(write))?;
         let (before, after) = (table.usage(), table.usage_after(writes));
         if after.keys > limit.keys.max(before.keys) || after.bytes > limit.bytes.max(before.bytes) {
@@ -168,6 +172,7 @@ pub(crate) fn commit_within(table: &str, writes: &[Write<'_>], limit: Usage) -> 
                 table.revision = revision;
             }
         }
+        table.fences.pass(fence.as_ref());
         Ok(table.revision)
     })
 }
