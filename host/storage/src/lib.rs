@@ -41,11 +41,13 @@ mod store;
 
 mod embedded;
 mod memory;
+mod nats;
 
 pub mod conformance;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
+pub use nats::{Nats, NatsOptions, OpenError as NatsError};
 pub use options::{Clock, Options};
 pub use store::{Figures, Store};
 pub use types::{
