@@ -86,6 +86,16 @@ impl NatsOptions {
             .ping_interval(Duration::from_secs(2))
             .reconnect_delay_callback(|attempt| Duration::from_millis(50 << attempt.min(4)))
             .event_callback(|event| async move { tracing::debug!(%event, "connection to NATS") });
+        // The client leaves what stands before the host to us.
+        if let Some(address) = self.servers.iter().flat_map(|server| server.parse::<ServerAddr>()).find(ServerAddr::has_user_pass)
+        {
+            let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let user = decoded(address.username().unwrap_or_default());
+            options = match address.password() {
+                Some(password) => options.user_and_password(user, decoded(password)),
+                None => options.token(user),
+            };
+        }
         if let Some(file) = &self.credentials {
             options = options.credentials_file(file).await.map_err(|error| {
                 OpenError::Unusable(format!("the credentials in `{}` can't be read: {error}", file.display()))
