@@ -46,7 +46,7 @@ async fn append(storage: &Nats, writer: usize, acknowledged: &AtomicUsize, stop:
 }
 
 /// Waits until `more` appends were acknowledged.
-async fn acknowledges(acknowledged: &AtomicUsize, more: usize) {
+pub(crate) async fn acknowledges(acknowledged: &AtomicUsize, more: usize) {
     let (from, until) = (acknowledged.load(Ordering::SeqCst), clock::now() + PATIENCE);
     while acknowledged.load(Ordering::SeqCst) < from + more {
         assert!(clock::now() < until, "nothing is acknowledged any more");
@@ -97,7 +97,7 @@ async fn a_killed_server_loses_nothing() {
 }
 
 /// Name of the server that leads the log.
-async fn leader(servers: &[Server]) -> Option<String> {
+pub(crate) async fn leader(servers: &[Server]) -> Option<String> {
     let client = async_nats::connect(servers.iter().map(Server::url).collect::<Vec<_>>()).await.ok()?;
     let stream = async_nats::jetstream::new(client).get_stream("platform-log").await.ok()?;
     stream.cached_info().cluster.as_ref()?.leader.clone()

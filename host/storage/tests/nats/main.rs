@@ -9,6 +9,7 @@
 )]
 
 mod faults;
+mod history;
 mod server;
 mod shared;
 

@@ -94,6 +94,21 @@ impl Server {
         }
     }
 
+    /// Stops it in the middle of whatever it does.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on as if no time had passed.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
