@@ -146,8 +146,10 @@ impl Inner {
             let seen = self.replica.position().seen;
             match self.link.frontier().await {
                 Ok(place) if place < seen => {
-                    let why = format!("the log in NATS went back from entry {seen} to {place}: it lost what it \
-                         had acknowledged; restore its data, then restart the platform");
+                    let why = format!(
+                        "the log in NATS went back from entry {seen} to {place}: it lost what it \
+                         had acknowledged; restore its data, then restart the platform"
+                    );
                     self.replica.give_up(Error::Corrupt(why));
                 }
                 Ok(place) => {

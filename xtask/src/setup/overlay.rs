@@ -29,8 +29,7 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
     let work = beside(finished)?;
     remove(&work)?;
     std::fs::create_dir_all(&work).with_context(|| format!("can't make `{}`", work.display()))?;
-    let packages =
-        report.step("fetch the sources of std", || fetch(toolchain, &work, report))?;
+    let packages = report.step("fetch the sources of std", || fetch(toolchain, &work, report))?;
     let sources = packages.join("usr/src").join(format!("rustc-{}", toolchain.release));
     ensure!(sources.join("library").is_dir(), "the package rust-src has no `{}`", sources.join("library").display());
     let sysroot = work.join("sysroot");
@@ -53,7 +52,10 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
 fn fetch(toolchain: &Toolchain, work: &Path, report: &Report) -> Result<PathBuf> {
     let archive = Archive::open(work, report)?;
     let wanted = [
-        format!("rust-src={}", archive.version("rust-src", |version| version.starts_with(&format!("{}+", toolchain.release)))?),
+        format!(
+            "rust-src={}",
+            archive.version("rust-src", |version| version.starts_with(&format!("{}+", toolchain.release)))?
+        ),
         format!("wasi-libc={}", archive.version("wasi-libc", |version| version.starts_with("0.0~git"))?),
     ];
     archive.fetch(&wanted, report)

@@ -159,8 +159,7 @@ impl Storage {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "serde calls it with the field")]
-fn without_secrets<S: Serializer>(servers: &Vec<String>, serializer: S) -> Result<S::Ok, S::Error> {
+fn without_secrets<S: Serializer>(servers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(servers.iter().map(|server| {
         let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
         match rest.rsplit_once('@') {
@@ -178,7 +177,10 @@ mod tests {
     fn the_option_chooses() {
         let mut storage = Storage::default();
         storage.choose("nats://a:4222,b:4223, tls://c").unwrap();
-        assert_eq!((storage.engine, storage.nats.servers.join(" ").as_str()), (StorageEngine::Nats, "nats://a:4222 nats://b:4223 tls://c"));
+        assert_eq!(
+            (storage.engine, storage.nats.servers.join(" ").as_str()),
+            (StorageEngine::Nats, "nats://a:4222 nats://b:4223 tls://c")
+        );
         storage.choose("memory").unwrap();
         assert_eq!(storage.engine, StorageEngine::Memory);
         storage.choose("embedded").unwrap();

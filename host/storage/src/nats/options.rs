@@ -87,7 +87,8 @@ impl NatsOptions {
             .reconnect_delay_callback(|attempt| Duration::from_millis(50 << attempt.min(4)))
             .event_callback(|event| async move { tracing::debug!(%event, "connection to NATS") });
         // The client leaves what stands before the host to us.
-        if let Some(address) = self.servers.iter().flat_map(|server| server.parse::<ServerAddr>()).find(ServerAddr::has_user_pass)
+        if let Some(address) =
+            self.servers.iter().flat_map(|server| server.parse::<ServerAddr>()).find(ServerAddr::has_user_pass)
         {
             let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
             let user = decoded(address.username().unwrap_or_default());
@@ -126,7 +127,9 @@ impl fmt::Debug for NatsOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// No server could be reached.
-    #[error("NATS can't be reached at {servers}: {why}; start it with JetStream (`nats-server -js`), or correct the address")]
+    #[error(
+        "NATS can't be reached at {servers}: {why}; start it with JetStream (`nats-server -js`), or correct the address"
+    )]
     Unreachable {
         /// The servers.
         servers: String,
@@ -147,7 +150,10 @@ mod tests {
         let options = NatsOptions::new(["nats://user:geheim@nats.example:4222", "tls://token@other:1"]);
         assert!(options.check().is_ok());
         let shown = format!("{options:?}");
-        assert!(shown.contains("nats.example:4222") && !shown.contains("geheim") && !shown.contains("token"), "{shown}");
+        assert!(
+            shown.contains("nats.example:4222") && !shown.contains("geheim") && !shown.contains("token"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -89,11 +89,6 @@ impl Snapshots {
     pub(super) fn claimed(&self) -> bool {
         self.claim.is_some_and(|(_, since)| since.elapsed() < CLAIM)
     }
-
-    /// Whether `id` is who may write one.
-    pub(super) fn claimed_by(&self, id: Id) -> bool {
-        self.claim.is_some_and(|(by, _)| by == id)
-    }
 }
 
 impl Replica {

@@ -47,24 +47,17 @@ pub(super) async fn run(inner: Arc<Inner>) {
 /// Writes a snapshot and drops what is no longer needed; none when somebody else does.
 async fn write(inner: &Inner) -> Result<Option<u64>, String> {
     let id = inner.next_id();
-    let claim = match inner.link.publish(inner.replica.position().log, Entry::Claim(id).encode()).await {
-        Ok(place) => place,
-        Err(Unpublished::Taken) => return Ok(None),
-        Err(Unpublished::Unknown(why)) => return Err(why),
-    };
-    let reached = inner.replica.reaches(|position| position.seen >= claim);
-    tokio::time::timeout(inner.options.patience, reached).await.map_err(|_late| "the claim was not read in time")?;
-    if !inner.replica.snapshots().claimed_by(id) {
+    if !announce(inner, &Entry::Claim(id), || inner.replica.snapshots().claimed()).await? {
         return Ok(None);
     }
-    let Some((map, position)) = inner.replica.copy().map_err(|error| error.to_string())? else { return Ok(None) };
+    let Some((map, position)) = between_batches(inner).await? else { return Ok(None) };
     let name = name(position.seen, id.writer, id.number);
     if let Err(why) = put(inner, &name, map, position).await {
         // Pieces without a last one are never read; room is all they take.
         let _left = inner.link.remove(&name).await;
         return Err(why);
     }
-    tell(inner, Entry::Snapshot(id, position.seen).encode()).await?;
+    announce(inner, &Entry::Snapshot(id, position.seen), || false).await?;
     let before = inner.replica.snapshots().before;
     if before > 0 {
         inner.link.drop_before(before + 1).await?;
@@ -77,22 +70,40 @@ async fn write(inner: &Inner) -> Result<Option<u64>, String> {
     Ok(Some(position.seen))
 }
 
-/// Tells all that there is a snapshot, wherever that lies in the log.
-async fn tell(inner: &Inner, note: Bytes) -> Result<(), String> {
+/// Puts a note into the log, wherever it fits between the writes, and reads it; unless it is `needless` by then.
+async fn announce(inner: &Inner, note: &Entry, needless: impl Fn() -> bool) -> Result<bool, String> {
     let told = async {
         loop {
             let last = inner.replica.position().log;
-            match inner.link.publish(last, note.clone()).await {
+            if needless() {
+                return false;
+            }
+            match inner.link.publish(last, note.encode()).await {
                 Ok(place) => {
                     inner.replica.reaches(|position| position.seen >= place).await;
-                    return;
+                    return true;
                 }
                 Err(Unpublished::Taken) => inner.replica.reaches(|position| position.log > last).await,
                 Err(Unpublished::Unknown(_)) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
     };
-    tokio::time::timeout(inner.options.patience * 4, told).await.map_err(|_late| "it could not be told".to_owned())
+    let told = tokio::time::timeout(inner.options.patience * 4, told).await;
+    told.map_err(|_late| "a note about it could not be put into the log".to_owned())
+}
+
+/// All that was read, at a moment when no batch is half there.
+async fn between_batches(inner: &Inner) -> Result<Option<(Map, Position)>, String> {
+    let found = async {
+        loop {
+            let last = inner.replica.position().log;
+            match inner.replica.copy() {
+                Ok(None) => inner.replica.reaches(|position| position.log > last).await,
+                found => return found.map_err(|error| error.to_string()),
+            }
+        }
+    };
+    tokio::time::timeout(inner.options.patience, found).await.unwrap_or(Ok(None))
 }
 
 async fn put(inner: &Inner, name: &str, map: Map, position: Position) -> Result<(), String> {

@@ -116,7 +116,11 @@ async fn a_register_is_linearizable_whatever_happens_to_the_leader() {
             acknowledges(&acknowledged, 50).await;
             let name = leader(&servers).await.unwrap();
             let server = servers.iter_mut().find(|server| server.name == name).unwrap();
-            if pause { server.pause() } else { server.kill() }
+            if pause {
+                server.pause()
+            } else {
+                server.kill()
+            }
             // Others lead now, since only a leader acknowledges.
             acknowledges(&acknowledged, 50).await;
             let server = servers.iter_mut().find(|server| server.name == name).unwrap();
@@ -141,7 +145,8 @@ fn flaws_are_found() {
         revision,
         value: value.to_owned(),
     };
-    let good = [call(0, 5, true, 1, "a"), call(1, 9, true, 2, "b"), call(6, 7, false, 1, "a"), call(8, 9, false, 2, "b")];
+    let good =
+        [call(0, 5, true, 1, "a"), call(1, 9, true, 2, "b"), call(6, 7, false, 1, "a"), call(8, 9, false, 2, "b")];
     assert_eq!(flaw(&good), None);
     let stale = [call(0, 1, true, 1, "a"), call(2, 3, true, 2, "b"), call(4, 5, false, 1, "a")];
     assert!(flaw(&stale).is_some_and(|why| why.contains("seen revision 2")));

@@ -76,8 +76,9 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let child = child
-            .unwrap_or_else(|error| panic!("`nats-server`: {error}; `cargo xtask setup --servers` installs version 2.12"));
+        let child = child.unwrap_or_else(|error| {
+            panic!("`nats-server`: {error}; `cargo xtask setup --servers` installs version 2.12")
+        });
         self.process = Some(child);
         let until = clock::now() + PATIENCE;
         while TcpStream::connect(self.address).is_err() {
