@@ -81,13 +81,13 @@ pub(super) struct Snapshots {
     pub(super) before: u64,
     /// Bytes of the log behind the newest.
     pub(super) behind: u64,
-    claim: Option<(Id, clock::Instant)>,
+    claim: Option<clock::Instant>,
 }
 
 impl Snapshots {
     /// Whether somebody is writing one.
     pub(super) fn claimed(&self) -> bool {
-        self.claim.is_some_and(|(_, since)| since.elapsed() < CLAIM)
+        self.claim.is_some_and(|since| since.elapsed() < CLAIM)
     }
 }
 
@@ -249,9 +249,9 @@ impl State {
     fn enter(&mut self, sequence: u64, entry: Entry) -> Result<Vec<Op>> {
         let (id, index, count, body) = match entry {
             Entry::Piece { id, index, count, body } => (id, index, count, body),
-            Entry::Claim(id) => {
+            Entry::Claim(_) => {
                 self.coming = None;
-                self.snapshots.claim = Some((id, clock::now()));
+                self.snapshots.claim = Some(clock::now());
                 return Ok(Vec::new());
             }
             Entry::Snapshot(_, at) => {
