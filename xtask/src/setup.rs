@@ -3,6 +3,7 @@
 //! Guests need std for two WebAssembly targets. In this order: the toolchain has them; rustup brings them; std is built
 //! here once, from the distribution's source package. Invariant: when nothing is to be done, it costs milliseconds.
 
+mod archive;
 mod overlay;
 mod servers;
 

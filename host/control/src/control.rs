@@ -204,6 +204,12 @@ impl Control {
         self.state.view().bindings().all(|(name, binding)| self.slot_view(name, binding).ready)
     }
 
+    /// Why the storage that all state lies in can't answer now, none when it can.
+    #[must_use]
+    pub fn storage_problem(&self) -> Option<String> {
+        self.state.storage_problem()
+    }
+
     /// Generations of a slot whose records are kept, the newest first.
     ///
     /// # Errors

@@ -153,6 +153,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Why storage can't answer now, none when it can.
+    pub(crate) fn storage_problem(&self) -> Option<String> {
+        self.storage.problem()
+    }
+
     /// Reads the state from storage.
     pub(crate) async fn open(storage: Arc<dyn Storage>) -> Result<Self> {
         let scope = Scope::new(OWNER, "");

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Where to serve clients of Redis; port 0 takes a free one. Nowhere when not given.
     #[arg(long, env = "PLATFORM_RESP_ADDRESS", value_name = "HOST:PORT")]
     pub(crate) resp_address: Option<String>,
+    /// Where state is kept: `embedded` in the data directory, `memory` or `nats://HOST:PORT[,HOST:PORT...]`.
+    #[arg(long, env = "PLATFORM_STORAGE", value_name = "STORAGE")]
+    pub(crate) storage: Option<String>,
     /// The configuration; `platform.toml` in the data directory when it is there.
     #[arg(long, env = "PLATFORM_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

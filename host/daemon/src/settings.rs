@@ -4,6 +4,7 @@
 //! that it configures. Invariant: an unknown key is an error, and every setting has a value that `config show` prints.
 
 mod mistake;
+mod storage;
 
 use std::{
     fs, io,
@@ -15,7 +16,10 @@ use platform_dataplane::{PlaneConfig, SecretsConfig};
 use platform_runtime::EngineConfig;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::mistake::Mistake;
+pub(crate) use self::{
+    mistake::Mistake,
+    storage::{Storage, StorageEngine},
+};
 use crate::words;
 
 /// Largest configuration file that is read.
@@ -74,63 +78,6 @@ impl Default for Log {
     }
 }
 
-/// The durable state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Storage {
-    /// Where state is kept.
-    pub(crate) engine: StorageEngine,
-    /// Changes kept per table for watches to resume from, at least.
-    pub(crate) changes_kept: u64,
-    /// Bytes of changes kept per table; older ones are dropped beyond it, whatever their number.
-    pub(crate) changes_bytes: u64,
-    /// Bytes of writes that may wait to be made durable.
-    pub(crate) queue_bytes: usize,
-    /// Bytes of the block cache.
-    pub(crate) cache_bytes: u64,
-    /// Bytes that each keyspace gathers in memory before it writes a table file.
-    pub(crate) memtable_bytes: u64,
-}
-
-/// Where state is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum StorageEngine {
-    /// In the data directory, fsynced before a write is acknowledged.
-    #[default]
-    Embedded,
-    /// In memory: gone when the daemon ends. For tests.
-    Memory,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        let options = platform_storage::Options::default();
-        Self {
-            engine: StorageEngine::Embedded,
-            changes_kept: options.changes_kept,
-            changes_bytes: options.changes_bytes,
-            queue_bytes: options.queue_bytes,
-            cache_bytes: options.cache_bytes,
-            memtable_bytes: options.memtable_bytes,
-        }
-    }
-}
-
-impl Storage {
-    /// The settings as storage takes them.
-    pub(crate) fn options(&self) -> platform_storage::Options {
-        platform_storage::Options {
-            changes_kept: self.changes_kept,
-            changes_bytes: self.changes_bytes,
-            queue_bytes: self.queue_bytes,
-            cache_bytes: self.cache_bytes,
-            memtable_bytes: self.memtable_bytes,
-            ..platform_storage::Options::default()
-        }
-    }
-}
-
 /// Configurations of services.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -180,7 +127,8 @@ impl Settings {
         let tokens = identity.tokens.iter_mut().filter_map(|token| token.token_file.as_mut());
         let keys = identity.jwt.iter_mut().flat_map(|issuer| &mut issuer.keys).filter_map(|key| key.pem_file.as_mut());
         let secrets = self.config.secrets.keys.iter_mut().filter_map(|key| key.file.as_mut());
-        for path in tokens.chain(keys).chain(secrets).chain(self.plugins_dir.as_mut()) {
+        let nats = self.storage.nats.files();
+        for path in tokens.chain(keys).chain(secrets).chain(nats).chain(self.plugins_dir.as_mut()) {
             *path = folder.join(&*path);
         }
     }
@@ -211,6 +159,7 @@ mod tests {
             "server.identity",
             "log",
             "storage",
+            "storage.nats",
             "bindings",
             "config",
             "config.secrets",
@@ -246,5 +195,8 @@ mod tests {
         let text = "[[server.identity.tokens]]\nsubject = 'a'\ntoken = 'correct horse battery'\n";
         let shown = serde_json::to_string(&parse(text).unwrap()).unwrap();
         assert!(!shown.contains("horse"), "{shown}");
+        let text = "[storage]\nengine = 'nats'\nnats.servers = ['nats://user:horse@one:4222', 'horse@two']\n";
+        let shown = serde_json::to_string(&parse(text).unwrap()).unwrap();
+        assert!(!shown.contains("horse") && shown.contains("nats://…@one:4222"), "{shown}");
     }
 }

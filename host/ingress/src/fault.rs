@@ -1,10 +1,10 @@
 //! [`Fault`]: why a request was not answered as asked, in the two forms that callers read.
 //!
-//! Owns the forms of errors in gRPC (status and `google.rpc.ErrorInfo`) and in HTTP (`application/problem+json`,
-//! RFC 9457). Must not know who produced the error. Invariant: both forms carry the same `reason`, and a caller's mistake
+//! Owns the forms of errors in gRPC (status, `google.rpc.ErrorInfo`, and `google.rpc.RetryInfo` where trying again may
+//! help) and in HTTP (`application/problem+json`, RFC 9457, and `Retry-After`). Must not know who produced the error. Invariant: both forms carry the same `reason`, and a caller's mistake
 //! never becomes INTERNAL.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -16,6 +16,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// `domain` of every `ErrorInfo`.
 const DOMAIN: &str = "platform";
+/// When something that is unavailable is asked again: as often as storage looks whether it is back.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,9 @@ impl Fault {
         if self.http == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.code == Code::Unavailable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+        }
         if let Some((_, allow)) = self.metadata.iter().find(|(key, _)| key == "allow")
             && let Ok(allow) = HeaderValue::from_str(allow)
         {
@@ -114,7 +119,10 @@ pub(crate) struct Problem<'a> {
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let metadata: HashMap<String, String> = fault.metadata.into_iter().collect();
-        let details = ErrorDetails::with_error_info(fault.reason, DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(fault.reason, DOMAIN, metadata);
+        if fault.code == Code::Unavailable {
+            details.set_retry_info(Some(RETRY));
+        }
         Self::with_error_details(fault.code, fault.message, details)
     }
 }
@@ -148,6 +156,17 @@ mod tests {
     fn a_bare_status_keeps_its_code_as_reason() {
         let fault = Fault::from(Status::unimplemented("no such method"));
         assert_eq!(fault, Fault::new(Code::Unimplemented, "UNIMPLEMENTED", "no such method"));
+    }
+
+    #[test]
+    fn what_is_unavailable_says_when_to_try_again() {
+        let away = Fault::new(Code::Unavailable, "UNAVAILABLE", "storage is unavailable");
+        assert_eq!(away.response().headers()[header::RETRY_AFTER], "1");
+        let status = Status::from(away.clone());
+        assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(RETRY));
+        assert_eq!(Fault::from(status), away);
+        let refused = Status::from(Fault::invalid("INVALID_ARGUMENT", "no"));
+        assert!(refused.get_details_retry_info().is_none());
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A slot that does not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unready {
-    /// Name of the slot; empty when it is all of them.
+    /// Name of the slot; `storage` when that is what is away, empty when it is everything.
     pub(crate) slot: String,
     /// Why, in words.
     pub(crate) reason: String,
@@ -50,10 +50,11 @@ impl Health {
         if self.draining.is_cancelled() {
             return vec![Unready { slot: String::new(), reason: "the platform is shutting down".to_owned() }];
         }
-        if self.control.is_ready() {
-            return Vec::new();
-        }
         let mut unready = Vec::new();
+        unready.extend(self.control.storage_problem().map(|reason| Unready { slot: "storage".to_owned(), reason }));
+        if self.control.is_ready() {
+            return unready;
+        }
         let mut page = PageRequest { limit: 1000, token: String::new() };
         loop {
             let slots = self.control.slots(&page);
@@ -67,7 +68,7 @@ impl Health {
     }
 
     fn is_ready(&self) -> bool {
-        !self.draining.is_cancelled() && self.control.is_ready()
+        !self.draining.is_cancelled() && self.control.is_ready() && self.control.storage_problem().is_none()
     }
 
     /// `/livez`: the process answers.
@@ -75,7 +76,7 @@ impl Health {
         Response::new(fault::body("ok\n"))
     }
 
-    /// `/readyz`: 200 only when every bound slot serves.
+    /// `/readyz`: 200 only when every bound slot serves and storage answers.
     pub(crate) fn readyz(&self) -> Response<Body> {
         let unready = self.unready();
         if unready.is_empty() {

@@ -33,6 +33,11 @@ pub(crate) trait View {
 
     /// Where keys of a space lie, for errors.
     fn place(&self, space: Space) -> String;
+
+    /// Place in the common log that the view shows; 0 for a backend that is written by this process alone.
+    fn position(&self) -> u64 {
+        0
+    }
 }
 
 impl dyn View + '_ {
@@ -59,13 +64,41 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+/// What came of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable and visible.
+    Made,
+    /// Nothing of it was made and never will be: it was worked out on a view that was no longer the newest.
+    Outdated,
+}
+
 /// Where bytes lie.
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Whether other processes write too.
+    const COMMON: bool = false;
+
+    /// Waits until views show everything that was acknowledged anywhere before this call.
+    fn catch_up(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Calls `reader` with a view of everything made so far.
     fn read<R>(&self, reader: impl FnOnce(&dyn View) -> Result<R>) -> Result<R>;
 
-    /// Makes all of a batch or nothing, as durable as this backend can.
-    fn write(&self, ops: Vec<Op>) -> Result<()>;
+    /// Makes all of a batch or nothing, as durable as this backend can, if the view at `position` is still the newest.
+    /// An empty batch asks just that.
+    fn write(&self, ops: Vec<Op>, position: u64) -> Result<Written>;
+
+    /// Earliest expiry that came from elsewhere since this was asked last, [`u64::MAX`] without one.
+    fn foreign_expiry(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Why it can't answer now, none when it can.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 
     /// Lets go of files; later calls are unavailable.
     fn close(&self);

@@ -37,6 +37,16 @@ pub(crate) enum Space {
 impl Space {
     pub(crate) const ALL: [Self; 5] = [Self::Names, Self::Rows, Self::Changes, Self::Expiries, Self::Items];
 
+    /// The number that stands for the space in a log.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The space that a number stands for.
+    pub(crate) fn of(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Names => "names",

@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 
 use crate::{
     Error, Options, Result,
-    backend::{Backend, Op, View, Visit},
+    backend::{Backend, Op, View, Visit, Written},
     codec::Space,
     store::Store,
 };
@@ -208,7 +208,7 @@ impl Backend for Disk {
         })
     }
 
-    fn write(&self, ops: Vec<Op>) -> Result<()> {
+    fn write(&self, ops: Vec<Op>, _position: u64) -> Result<Written> {
         let guard = self.open.read();
         let open = guard.as_ref().ok_or_else(closed)?;
         let mut batch = OwnedWriteBatch::with_capacity(open.database.clone(), ops.len() + 1);
@@ -223,7 +223,7 @@ impl Backend for Disk {
         // Fsynced before it is applied, so that no view sees what a crash could take back.
         batch.durability(Some(PersistMode::SyncData)).commit().map_err(|error| failed(&self.directory, &error))?;
         self.mark.store(mark, Ordering::Relaxed);
-        Ok(())
+        Ok(Written::Made)
     }
 
     fn close(&self) {

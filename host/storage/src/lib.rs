@@ -5,8 +5,8 @@
 //!
 //! The life of a write, in the order of the modules: names and sizes are checked at the door (`check`), the request
 //! waits in a bounded queue (`queue`), the committer thread takes all that wait (`committer`), checks conditions and
-//! works out what changes (`stage`), hands the changes to the backend as one batch with one fsync (`embedded`), shows
-//! the new revisions (`registry`) and only then acknowledges. A read looks at one consistent view (`read`).
+//! works out what changes (`stage`), hands the changes to the backend as one batch with one fsync (`embedded`) or as one
+//! entry of a log that daemons share (`nats`), shows the new revisions (`registry`) and only then acknowledges. A read looks at one consistent view (`read`).
 //!
 //! ```
 //! use platform_storage::{Condition, Memory, Options, Scope, Storage, Write};
@@ -41,11 +41,13 @@ mod store;
 
 mod embedded;
 mod memory;
+mod nats;
 
 pub mod conformance;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
+pub use nats::{Nats, NatsOptions, OpenError as NatsError};
 pub use options::{Clock, Options};
 pub use store::{Figures, Store};
 pub use types::{

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 use crate::{
     Error, Options, Result,
-    backend::{Backend, Op, View, Visit},
+    backend::{Backend, Op, View, Visit, Written},
     codec::Space,
     store::Store,
 };
@@ -30,7 +30,8 @@ impl Memory {
     }
 }
 
-type Map = BTreeMap<(Space, Vec<u8>), Bytes>;
+/// Ordered bytes.
+pub(crate) type Map = BTreeMap<(Space, Vec<u8>), Bytes>;
 
 /// The maps behind [`Memory`].
 #[derive(Debug)]
@@ -44,6 +45,16 @@ impl Default for Maps {
     }
 }
 
+/// Makes a batch.
+pub(crate) fn apply(map: &mut Map, ops: impl IntoIterator<Item = Op>) {
+    for Op { space, key, value } in ops {
+        match value {
+            Some(value) => map.insert((space, key), value),
+            None => map.remove(&(space, key)),
+        };
+    }
+}
+
 fn closed() -> Error {
     Error::Unavailable("it is closed".to_owned())
 }
@@ -53,16 +64,10 @@ impl Backend for Maps {
         reader(self.map.read().as_ref().ok_or_else(closed)?)
     }
 
-    fn write(&self, ops: Vec<Op>) -> Result<()> {
+    fn write(&self, ops: Vec<Op>, _position: u64) -> Result<Written> {
         let mut guard = self.map.write();
-        let map = guard.as_mut().ok_or_else(closed)?;
-        for Op { space, key, value } in ops {
-            match value {
-                Some(value) => map.insert((space, key), value),
-                None => map.remove(&(space, key)),
-            };
-        }
-        Ok(())
+        apply(guard.as_mut().ok_or_else(closed)?, ops);
+        Ok(Written::Made)
     }
 
     fn close(&self) {

@@ -17,7 +17,7 @@ const GROUP_REQUESTS: usize = 1024;
 const PERMIT_BYTES: usize = 1024;
 
 /// What is asked of the committer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Work {
     /// Writes to the table of this name, which may hold no more than this then.
     Commit(Vec<u8>, Vec<Write>, Usage),

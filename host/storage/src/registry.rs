@@ -24,7 +24,7 @@ pub(crate) struct Named {
 }
 
 /// All tables and journals.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Registry {
     names: RwLock<Names>,
     /// Moves when a name is added.
@@ -41,16 +41,21 @@ struct Names {
 impl Registry {
     /// What is stored.
     pub(crate) fn load(view: &dyn View) -> Result<Self> {
-        let registry = Self { names: RwLock::default(), added: watch::Sender::new(()) };
+        let registry = Self::default();
+        registry.add(view)?;
+        Ok(registry)
+    }
+
+    /// Shows all that is stored.
+    pub(crate) fn add(&self, view: &dyn View) -> Result<()> {
         view.each(Space::Names, b"t", b"u", |name, table: Table| {
-            registry.publish(name, table.id, table.revision);
+            self.publish(name, table.id, table.revision);
             Ok(ControlFlow::Continue(()))
         })?;
         view.each(Space::Names, b"j", b"k", |name, journal: Journal| {
-            registry.publish(name, journal.id, journal.next.saturating_sub(1));
+            self.publish(name, journal.id, journal.next.saturating_sub(1));
             Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(registry)
+        })
     }
 
     pub(crate) fn find(&self, name: &[u8]) -> Option<Arc<Named>> {
@@ -82,10 +87,14 @@ impl Registry {
         self.added.subscribe()
     }
 
-    /// Shows a new tip and wakes who waits for it.
+    /// Shows a new tip and wakes who waits for it. Tips never go back, so showing an old one again does nothing.
     pub(crate) fn publish(&self, name: &[u8], id: u32, tip: u64) {
         if let Some(named) = self.find(name) {
-            named.tip.send_if_modified(|shown| std::mem::replace(shown, tip) != tip);
+            named.tip.send_if_modified(|shown| {
+                let newer = tip > *shown;
+                *shown = tip.max(*shown);
+                newer
+            });
             return;
         }
         let named = Arc::new(Named { id, name: name.to_vec(), tip: watch::Sender::new(tip) });

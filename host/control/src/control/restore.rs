@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use platform_dataplane::SlotName;
+use platform_runtime::Digest;
 
-use super::{Control, bind::Flip};
+use super::{Control, bind::Flip, blocking};
 use crate::{error::Result, record::BindingRecord};
 
 /// Slots that are prepared at once.
@@ -21,6 +23,22 @@ pub struct Restored {
 }
 
 impl Control {
+    /// Keeps the bytes of a component that is installed, though not here: daemons that share storage have files of their own.
+    /// Whether it is one.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub async fn adopt(&self, component: Bytes) -> Result<bool> {
+        let _both = self.installed.lock().await;
+        let (files, view) = (Arc::clone(&self.files), self.state.view());
+        blocking(move || {
+            let digest = Digest::of(&component);
+            let installed = view.with_digest(digest).is_some();
+            if installed { files.put(digest, &component).map(|()| true) } else { Ok(false) }
+        })
+        .await
+    }
+
     /// Binds every slot to what it should hold, many at once. A slot that can't be bound is reported, stays unready and
     /// keeps nobody from serving.
     pub async fn restore(&self) -> Vec<Restored> {

@@ -10,7 +10,7 @@ use platform_control::{Control, ControlParts, file::Declaration};
 use platform_dataplane::{Plane, PlaneParts};
 use platform_ingress::{About, IngressError, Parts, StaticToken};
 use platform_runtime::{Artifacts, Engine};
-use platform_storage::{Embedded, Memory, Storage};
+use platform_storage::{Embedded, Memory, Nats, Storage};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -144,12 +144,32 @@ impl Daemon {
     /// Binds what was bound, then what the file declares, then what nothing else has filled.
     async fn restore(&self, settings: &Settings) {
         let begun = clock::now();
+        if settings.storage.engine == StorageEngine::Nats {
+            self.adopt().await;
+        }
         let restored = self.control.restore().await;
         let failed = restored.iter().filter(|slot| slot.result.is_err()).count();
         let took_ms = clock::now().saturating_duration_since(begun).as_millis();
         tracing::info!(slots = restored.len(), failed, took_ms, "restored slots");
         self.apply(settings).await;
         defaults::bind(&self.control, &settings.binding, self.bundled.first().map(PathBuf::as_path)).await;
+    }
+
+    /// Brings shipped components here that another daemon installed in the storage that both use.
+    async fn adopt(&self) {
+        for folder in &self.bundled {
+            let Ok(mut files) = tokio::fs::read_dir(folder).await else { continue };
+            while let Ok(Some(file)) = files.next_entry().await {
+                let path = file.path();
+                if path.extension().is_none_or(|extension| extension != "wasm") {
+                    continue;
+                }
+                let Ok(bytes) = tokio::fs::read(&path).await else { continue };
+                if let Err(error) = self.control.adopt(bytes.into()).await {
+                    tracing::warn!(file = %path.display(), %error, "an installed component could not be brought here");
+                }
+            }
+        }
     }
 
     fn serve(&mut self, ingress: platform_ingress::Ingress) -> Result<(), StartError> {
@@ -184,6 +204,7 @@ async fn open_storage(settings: &Settings, data_dir: &DataDir) -> Result<Arc<dyn
     let options = settings.storage.options();
     match settings.storage.engine {
         StorageEngine::Memory => Ok(Arc::new(Memory::new(options))),
+        StorageEngine::Nats => Ok(Arc::new(Nats::connect(settings.storage.nats.options(), options).await?)),
         StorageEngine::Embedded => {
             let folder = data_dir.join(place::STORAGE);
             let opened = tokio::task::spawn_blocking(move || Embedded::open(folder, options)).await.map_err(other)?;

@@ -81,6 +81,9 @@ impl Configuration {
         if let Some(address) = &self.arguments.resp_address {
             settings.server.resp.address = Some(address.clone()).filter(|address| !address.is_empty());
         }
+        if let Some(storage) = self.arguments.storage.as_deref().filter(|storage| !storage.is_empty()) {
+            settings.storage.choose(storage).map_err(StartError::Usage)?;
+        }
         if let Some(filter) = &self.arguments.log {
             settings.log.filter.clone_from(filter);
         }

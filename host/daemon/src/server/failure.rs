@@ -5,7 +5,7 @@
 
 use std::{io, process::ExitCode};
 
-use platform_storage::OpenError;
+use platform_storage::{NatsError, OpenError};
 
 use super::data_dir::DataDirError;
 use crate::{settings::Mistake, words};
@@ -33,6 +33,9 @@ pub(crate) enum StartError {
     /// The storage in the data directory can't be opened.
     #[error(transparent)]
     Storage(#[from] OpenError),
+    /// The storage on NATS can't be opened.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// Something that has to be there for the daemon to run.
     #[error("can't start: {0}")]
     Other(String),
@@ -42,7 +45,7 @@ impl StartError {
     /// The code that the process ends with, as `docs/operations.md` lists them.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Other(_) => 1,
+            Self::Other(_) | Self::Nats(_) => 1,
             Self::Usage(_) | Self::Configuration(_) => 2,
             Self::Address { .. } => 3,
             Self::DataDir(_) | Self::Storage(_) => 4,
