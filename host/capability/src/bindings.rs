@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/db"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -25,6 +25,8 @@ wasmtime::component::bindgen!({
             import platform:config/store@0.1.0;
             import platform:config/proposals@0.1.0;
             import platform:config/validator@0.1.0;
+            import platform:db/types@0.1.0;
+            import platform:db/store@0.1.0;
         }
     ",
     world: "platform:host/host",

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, config, discovery, guest::Guest, kv, router};
+use crate::{auth, bindings, config, db, discovery, guest::Guest, kv, router};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -31,6 +31,9 @@ pub enum SlotKind {
     /// Chain of decisions on which changes of configurations may be made.
     #[serde(rename = "config.validator")]
     ConfigValidator,
+    /// Provider of the db capability.
+    #[serde(rename = "db.store")]
+    DbStore,
 }
 
 /// The text names no kind of slot.
@@ -40,13 +43,14 @@ pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KvStore,
         Self::DiscoveryRegistry,
         Self::AuthPolicy,
         Self::RouterPolicy,
         Self::ConfigStore,
         Self::ConfigValidator,
+        Self::DbStore,
     ];
 
     /// The kind's name.
@@ -59,6 +63,7 @@ impl SlotKind {
             Self::RouterPolicy => "router.policy",
             Self::ConfigStore => "config.store",
             Self::ConfigValidator => "config.validator",
+            Self::DbStore => "db.store",
         }
     }
 
@@ -72,6 +77,7 @@ impl SlotKind {
             Self::RouterPolicy => router::INTERFACE,
             Self::ConfigStore => config::INTERFACE,
             Self::ConfigValidator => config::validator::INTERFACE,
+            Self::DbStore => db::INTERFACE,
         }
     }
 
@@ -85,6 +91,7 @@ impl SlotKind {
             Self::RouterPolicy => router::FUNCTIONS,
             Self::ConfigStore => config::FUNCTIONS,
             Self::ConfigValidator => config::validator::FUNCTIONS,
+            Self::DbStore => db::FUNCTIONS,
         }
     }
 
@@ -97,7 +104,7 @@ impl SlotKind {
     /// Whether it holds providers; else decisions.
     #[must_use]
     pub fn is_provider(self) -> bool {
-        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore)
+        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::DbStore)
     }
 
     /// How instances are used when neither manifest nor operator says.
@@ -105,7 +112,9 @@ impl SlotKind {
     pub fn mode(self) -> Mode {
         match self {
             Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
-            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore => Mode::Reused,
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::DbStore => {
+                Mode::Reused
+            },
         }
     }
 
@@ -113,7 +122,7 @@ impl SlotKind {
     #[must_use]
     pub fn limits(self) -> Limits {
         match self {
-            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore => Limits::provider(),
+            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::DbStore => Limits::provider(),
             Self::AuthPolicy | Self::RouterPolicy => Limits::decision(),
             // Two documents of 1 MiB, which take many times that much once they are read.
             Self::ConfigValidator => Limits { memory_kib: 64 << 10, deadline_ms: 1000, ..Limits::decision() },

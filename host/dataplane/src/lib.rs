@@ -6,11 +6,12 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Db`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
 mod config;
+mod db;
 mod discovery;
 mod drain;
 mod error;
@@ -33,6 +34,7 @@ pub use config::{
     Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Search, SecretKey,
     SecretsConfig, Seen,
 };
+pub use db::{Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use kv::Kv;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
+    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
     slot_name::SlotName, status::SlotStatus,
 };
 
@@ -79,6 +79,7 @@ pub struct Plane {
     kv: Kv,
     discovery: Discovery,
     config: Config,
+    db: Db,
     auth: Auth,
     router: Router,
 }
@@ -125,6 +126,7 @@ impl Plane {
             kv: Kv::new(Weak::clone(this)),
             discovery: Discovery::new(Weak::clone(this)),
             config: Config::new(Weak::clone(this)),
+            db: Db::new(Weak::clone(this)),
             auth: Auth::new(Weak::clone(this)),
             router: Router::new(Weak::clone(this)),
             parts,
@@ -147,6 +149,12 @@ impl Plane {
     #[must_use]
     pub fn configurations(&self) -> &Config {
         &self.config
+    }
+
+    /// The db capability.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
     }
 
     /// The auth capability.
@@ -210,6 +218,12 @@ impl Plane {
             return Found::Qualified(Arc::clone(slot));
         }
         Found::Plain(&kind.plain)
+    }
+
+    /// Whom the qualified slots of a kind serve.
+    pub(crate) fn qualifiers(&self, kind: SlotKind) -> Vec<Arc<str>> {
+        let qualified = self.kind(kind).qualified.load();
+        qualified.iter().filter(|(_, slot)| slot.is_bound()).map(|(qualifier, _)| Arc::clone(qualifier)).collect()
     }
 
     /// The slot of exactly this name, made when it is not there.

@@ -6,10 +6,12 @@
 
 mod guests;
 mod load;
+mod postgres;
 mod redis;
 
 pub use guests::{acts, asks, counts, waits, weighs};
 pub use load::{Latencies, until};
+pub use postgres::Postgres;
 pub use redis::Redis;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

@@ -98,9 +98,8 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// export!(SLOT TRAIT + Handover for TYPE, mode = "single", grants = ["storage"], settings_schema = "{ ... }");
 /// ```
 ///
-/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store` and
-/// `config::Validator`. All options may be left
-/// out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
+/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
+/// `config::Validator` and `db::Store`. All options may be left out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
 /// plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
 /// In a Wasm build it makes the component's exports and the manifest; in a native build, such as a unit test, neither.
@@ -140,6 +139,10 @@ macro_rules! export {
     (config::Store + Handover for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Store, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component stateful, config_store, "config.store", $plugin, $($($options)*)?,);
+    };
+    (db::Store for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance db, Store, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, db, "db.store", $plugin, $($($options)*)?,);
     };
     (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);

@@ -41,6 +41,7 @@
 //! | `discovery.registry` | [`discovery::Registry`] |
 //! | `config.store` | [`config::Store`] |
 //! | `config.validator` | [`config::Validator`] |
+//! | `db.store` | [`db::Store`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -57,6 +58,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod context;
+pub mod db;
 pub mod discovery;
 mod handover;
 pub mod kv;

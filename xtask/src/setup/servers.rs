@@ -27,13 +27,14 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 8] = [
+const SERVERS: [Server; 9] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
     Server { program: "redis-server", source: Source::Apt("redis-server") },
     Server { program: "redis-cli", source: Source::Apt("redis-tools") },
     Server { program: "redis-benchmark", source: Source::Apt("redis-tools") },
+    Server { program: "postgres", source: Source::Apt("postgresql") },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",
@@ -77,8 +78,16 @@ fn missing(workspace: &Workspace) -> Vec<&'static Server> {
     let own = workspace.tools().join("bin");
     SERVERS
         .iter()
-        .filter(|server| process::find(server.program).is_none() && !own.join(server.program).exists())
+        .filter(|server| {
+            process::find(server.program).is_none() && !own.join(server.program).exists() && !beside(server.program)
+        })
         .collect()
+}
+
+/// Whether the distribution keeps a program beside the path, as it does with those of PostgreSQL, of which there may be several.
+fn beside(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    versions.into_iter().any(|version| version.path().join("bin").join(program).is_file())
 }
 
 fn apt(packages: &[&str]) -> Result<()> {

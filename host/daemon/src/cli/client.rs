@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use platform_proto::{
     NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
-    discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
+    db::v1::db_client::DbClient, discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
     plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
     server::v1::server_client::ServerClient,
 };
@@ -75,6 +75,10 @@ impl Client {
     capability!(
         /// Documents with versions.
         config, ConfigClient
+    );
+    capability!(
+        /// Records in tables.
+        db, DbClient
     );
     capability!(
         /// May this caller do this?
