@@ -114,7 +114,7 @@ impl SlotKind {
             Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
             Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::DbStore => {
                 Mode::Reused
-            },
+            }
         }
     }
 

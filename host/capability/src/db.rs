@@ -33,6 +33,8 @@ functions! { "platform:db/store@0.1.0" from LIFECYCLE;
     Find = "find" (&'a str, &'a str, &'a Query) -> (Result<Found, Error>,);
     /// Waits for changes.
     Changes = "changes" (&'a str, u64, u32, u32) -> (Result<Vec<Change>, Error>,);
+    /// Takes over what another store holds.
+    Restore = "restore" (&'a [Change], u64) -> (Result<(), Error>,);
     /// The last revision.
     Revision = "revision" () -> (Result<u64, Error>,);
 }
@@ -51,6 +53,7 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Get>(),
     Row::required::<Find>(),
     Row::required::<Changes>(),
+    Row::required::<Restore>(),
     Row::required::<Revision>(),
 ];
 

@@ -107,7 +107,10 @@ pub fn need(interface: &str) -> Need {
     match name {
         "platform:plugin/context" | "platform:plugin/log" | "platform:plugin/lifecycle" => Need::Nothing,
         "platform:storage/types" | "platform:storage/table" | "platform:storage/journal" => Need::Grant(Grant::Storage),
-        "platform:kv/types" | "platform:discovery/types" | "platform:router/types" | "platform:config/types"
+        "platform:kv/types"
+        | "platform:discovery/types"
+        | "platform:router/types"
+        | "platform:config/types"
         | "platform:db/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),

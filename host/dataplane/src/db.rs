@@ -13,6 +13,7 @@ use platform_capability::{
     Call, SlotKind,
     db::{self, Action, Change, Error, Found, Index, Query, Record, Stamp, Table, Write},
 };
+use tokio::sync::RwLock;
 
 use crate::{
     error::CallError,
@@ -21,7 +22,10 @@ use crate::{
     watch::{Event, Revised},
 };
 
+mod carry;
 mod check;
+
+pub use carry::{Carried, CarryError};
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 
@@ -36,11 +40,15 @@ pub struct Place<'a> {
 
 /// Typed calls to `db.store/DATABASE` where it is bound, to `db.store` elsewhere.
 #[derive(Debug, Clone)]
-pub struct Db(Arc<Provider<Self>>);
+pub struct Db(
+    Arc<Provider<Self>>,
+    /// Held by each write; whoever carries databases to another store waits until nobody does.
+    Arc<RwLock<()>>,
+);
 
 impl Db {
     pub(crate) fn new(plane: Weak<Plane>) -> Self {
-        Self(Provider::new(plane))
+        Self(Provider::new(plane), Arc::default())
     }
 
     /// Gives a table exactly these indexes and waits until they are built; makes the table when there is none.
@@ -51,6 +59,7 @@ impl Db {
         check::place(at)?;
         check::indexes(indexes)?;
         let Place { database, table } = at;
+        let _writing = self.1.read().await;
         let mut declared: Table = self.0.write_in::<db::Declare, _>(call, database, (database, table, indexes)).await?;
         while !declared.ready {
             declared.ready = self.0.call_in::<db::Build, _>(call, database, (database, table)).await?;
@@ -64,6 +73,7 @@ impl Db {
     /// See [`CallError`].
     pub async fn drop_table(&self, call: &Call, at: Place<'_>) -> Result<()> {
         check::place(at)?;
+        let _writing = self.1.read().await;
         while !self.0.write_in::<db::DropTable, _>(call, at.database, (at.database, at.table)).await? {}
         Ok(())
     }
@@ -121,8 +131,7 @@ impl Db {
         // `.` come before them, so databases are gathered before they are cut.
         let mut place: Option<String> = None;
         loop {
-            let page: Vec<Table> =
-                self.0.call_in::<db::Tables, _>(call, "", ("", place.as_deref(), LIMIT_MAX)).await?;
+            let page: Vec<Table> = self.0.call_in::<db::Tables, _>(call, "", ("", place.as_deref(), LIMIT_MAX)).await?;
             let Some(last) = page.last() else { break };
             place = Some(format!("{}0", last.database));
             for table in page {
@@ -161,6 +170,7 @@ impl Db {
             let why = format!("the writes have {bytes} bytes, more than {}", check::COMMIT_BYTES_MAX);
             return Err(CallError::Capability(Error::TooLarge(why)));
         }
+        let _writing = self.1.read().await;
         self.0.write_in::<db::Commit, _>(call, database, (database, writes)).await
     }
 

@@ -34,7 +34,7 @@ pub use config::{
     Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Search, SecretKey,
     SecretsConfig, Seen,
 };
-pub use db::{Db, Place};
+pub use db::{Carried, CarryError, Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use kv::Kv;

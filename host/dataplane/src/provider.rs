@@ -156,6 +156,17 @@ impl<C: Capability> Provider<C> {
         self.call_in::<C::Changes, _>(call, part, (selector, after, limit.clamp(1, LIMIT_MAX), wait_ms)).await
     }
 
+    /// Brings watches of the parts of a namespace that `part` accepts up to a revision that nothing follows yet.
+    pub(crate) async fn settle(
+        self: &Arc<Self>, namespace: &str, revision: u64, part: impl Fn(&str) -> bool,
+    ) -> Result<(), CallError<C::Error>> {
+        for (at, of) in self.hubs.places().into_iter().filter(|(at, of)| **at == *namespace && part(of)) {
+            let source = Source { provider: Arc::clone(self), namespace: at, part: of };
+            self.hubs.settle(&source, revision).await?;
+        }
+        Ok(())
+    }
+
     /// Changes of what `selector` names after a revision, for as long as the stream is read.
     pub(crate) fn watch(
         self: &Arc<Self>, call: &Call, selector: &str, after: u64,

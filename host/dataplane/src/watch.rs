@@ -42,7 +42,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(30);
 
 /// A namespace, and the part of it that a provider of its own may serve.
-type Place = (Arc<str>, Arc<str>);
+pub(crate) type Place = (Arc<str>, Arc<str>);
 
 /// All hubs of one capability.
 pub(crate) struct Hubs<C: Capability> {
@@ -86,6 +86,32 @@ impl<C: Capability> Hubs<C> {
     pub(crate) fn kick(&self, namespace: &Arc<str>, part: &str) {
         if let Some(hub) = self.by_place.get(&(Arc::clone(namespace), Arc::from(part))) {
             hub.kick.notify_one();
+        }
+    }
+
+    /// Where watches are.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.by_place.iter().map(|hub| hub.key().clone()).collect()
+    }
+
+    /// Reads all that the provider has, up to a revision that nothing follows yet: another provider goes on from there.
+    pub(crate) async fn settle(&self, source: &Source<C>, revision: u64) -> Result<(), CallError<C::Error>> {
+        let Some(hub) = self.by_place.get(&source.place()).map(|hub| Arc::clone(&hub)) else { return Ok(()) };
+        loop {
+            let (started, head) = {
+                let kept = hub.kept.lock();
+                (kept.started, kept.head)
+            };
+            if !started {
+                return Ok(());
+            }
+            let changes = source.all_changes(head, Duration::ZERO).await?;
+            if changes.is_empty() {
+                let mut kept = hub.kept.lock();
+                kept.head = kept.head.max(revision);
+                return Ok(());
+            }
+            hub.push(changes);
         }
     }
 
@@ -193,7 +219,9 @@ impl<C: Capability> Hub<C> {
 
     fn push(&self, changes: Vec<C::Change>) {
         let mut kept = self.kept.lock();
-        for change in changes {
+        let before = kept.head;
+        // Two may have read the same.
+        for change in changes.into_iter().filter(|change| change.revision() > before) {
             kept.head = kept.head.max(change.revision());
             kept.changes.push_back(change);
         }

@@ -30,8 +30,8 @@ use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
-    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer,
-    db::v1::db_server::DbServer, discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
+    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer, db::v1::db_server::DbServer,
+    discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
     plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer,
 };
@@ -45,7 +45,8 @@ use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
 use front::Front;
 use grpc::{
-    AuthService, ConfigService, DbService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared,
+    AuthService, ConfigService, DbService, DiscoveryService, KvService, PluginsService, RouterService, ServerService,
+    Shared,
 };
 use health::Health;
 use identity::Authenticator;

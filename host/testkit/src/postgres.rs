@@ -43,7 +43,18 @@ impl Postgres {
             std::os::unix::fs::chown(&data, Some(user), Some(group)).unwrap_or_else(|error| panic!("{error}"));
         }
         let made = program("initdb")
-            .args(["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync", "--pgdata"])
+            .args([
+                "--username",
+                USER,
+                "--auth",
+                "trust",
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C",
+                "--no-sync",
+                "--pgdata",
+            ])
             .arg(&data)
             .stdout(Stdio::null())
             .status()

@@ -94,7 +94,10 @@ async fn records_are_made_read_replaced_and_deleted(db: &Db) {
     let record = read(db, "1").await.unwrap();
     assert_eq!(record.stamp, first);
     assert_eq!((first.created_ns, record.data.as_slice()), (first.updated_ns, b"1".as_slice()));
-    assert_eq!(record.metadata, fields(&[("a", text("ü '\"\\;--")), ("n", Value::Number(-0.1)), ("z", Value::Boolean(true))]));
+    assert_eq!(
+        record.metadata,
+        fields(&[("a", text("ü '\"\\;--")), ("n", Value::Number(-0.1)), ("z", Value::Boolean(true))])
+    );
     let second = made(db, &[put("1", &[])]).await.swap_remove(0).unwrap();
     assert!(second.revision > first.revision && second.updated_ns >= first.updated_ns);
     assert_eq!(second.created_ns, first.created_ns);
@@ -149,8 +152,11 @@ async fn indexes_are_built_used_and_given_up(db: &Db) {
     let scanned = db.find(&call(), ORDERS, &query(&totals)).await.unwrap();
     assert_eq!((scanned.used.as_deref(), scanned.scanned, scanned.records.len()), (None, 60, 16));
     let by_total = Query { order_by: "total".to_owned(), ..query(&totals) };
-    assert!(matches!(refusal(db.find(&call(), ORDERS, &by_total).await), Error::Unindexed(why) if why.contains("`total`")));
-    let indexes = [index("total", Kind::Number, false), index("name", Kind::Text, true), index("open", Kind::Boolean, false)];
+    assert!(
+        matches!(refusal(db.find(&call(), ORDERS, &by_total).await), Error::Unindexed(why) if why.contains("`total`"))
+    );
+    let indexes =
+        [index("total", Kind::Number, false), index("name", Kind::Text, true), index("open", Kind::Boolean, false)];
     let table = db.declare(&call(), ORDERS, &indexes).await.unwrap();
     assert!(table.ready && table.indexes.is_sorted_by_key(|index| index.field.clone()));
     let found = db.find(&call(), ORDERS, &by_total).await.unwrap();
@@ -247,7 +253,8 @@ async fn large_records_come_in_parts(db: &Db) {
 
 async fn too_long_a_scan_is_refused(db: &Db) {
     for start in (0..10_100).step_by(100) {
-        let writes: Vec<Write> = (start..start + 100).map(|number| put(&format!("{number}"), &[("a", text("b"))])).collect();
+        let writes: Vec<Write> =
+            (start..start + 100).map(|number| put(&format!("{number}"), &[("a", text("b"))])).collect();
         made(db, &writes).await;
     }
     let rare = query(&[("a", Test::Equals(text("c")))]);
@@ -255,7 +262,11 @@ async fn too_long_a_scan_is_refused(db: &Db) {
     assert!(matches!(&why, Error::Unindexed(why) if why.contains("`a`")), "{why:?}");
     db.declare(&call(), ORDERS, &[index("a", Kind::Text, false)]).await.unwrap();
     assert!(db.find(&call(), ORDERS, &rare).await.unwrap().records.is_empty());
-    assert_eq!(ids(&db.find(&call(), ORDERS, &Query { limit: 2, ..query(&[("a", Test::Equals(text("b")))]) }).await.unwrap()).len(), 2);
+    assert_eq!(
+        ids(&db.find(&call(), ORDERS, &Query { limit: 2, ..query(&[("a", Test::Equals(text("b")))]) }).await.unwrap())
+            .len(),
+        2
+    );
 }
 
 async fn tables_and_namespaces_are_apart(db: &Db) {
@@ -266,7 +277,8 @@ async fn tables_and_namespaces_are_apart(db: &Db) {
     }
     assert_eq!(db.databases(&call(), None, 10).await.unwrap(), ["bank", "shop", "shop-2"]);
     assert_eq!(db.databases(&call(), Some("bank"), 1).await.unwrap(), ["shop"]);
-    let names = |tables: Vec<platform_capability::db::Table>| tables.into_iter().map(|table| table.name).collect::<Vec<_>>();
+    let names =
+        |tables: Vec<platform_capability::db::Table>| tables.into_iter().map(|table| table.name).collect::<Vec<_>>();
     assert_eq!(names(db.tables(&call(), "shop", None, 10).await.unwrap()), ["items", "orders"]);
     assert_eq!(names(db.tables(&call(), "shop", Some("items"), 10).await.unwrap()), ["orders"]);
     assert!(db.databases(&dev, None, 10).await.unwrap().is_empty());
@@ -288,9 +300,11 @@ async fn next(stream: &mut (impl Stream<Item = Answer> + Unpin), wanted: usize) 
     let mut seen = Vec::new();
     while seen.len() < wanted {
         if let Event::Changes(changes) = stream.next().await.unwrap().unwrap() {
-            seen.extend(changes.into_iter().map(|change| {
-                (format!("{}/{}", change.table, change.id), change.revision, change.now.is_some())
-            }));
+            seen.extend(
+                changes
+                    .into_iter()
+                    .map(|change| (format!("{}/{}", change.table, change.id), change.revision, change.now.is_some())),
+            );
         }
     }
     seen
@@ -302,7 +316,10 @@ async fn watches_miss_nothing(db: &Db) {
     db.commit(&call(), "bank", &[put("1", &[])]).await.unwrap();
     let mut all = Box::pin(db.watch(&call(), "shop", None, 0).unwrap());
     let seen = next(&mut all, 2).await;
-    assert_eq!(seen.iter().map(|(what, ..)| what.as_str()).collect::<std::collections::BTreeSet<_>>(), ["items/1", "orders/1"].into());
+    assert_eq!(
+        seen.iter().map(|(what, ..)| what.as_str()).collect::<std::collections::BTreeSet<_>>(),
+        ["items/1", "orders/1"].into()
+    );
     assert!(seen.iter().all(|(_, revision, _)| *revision == first));
     let mut orders = Box::pin(db.watch(&call(), "shop", Some("orders"), first).unwrap());
     let mut expected = Vec::new();
@@ -331,7 +348,8 @@ async fn writers_at_the_same_time_lose_nothing(db: &Db) {
             loop {
                 let record = read(db, "sum").await.unwrap();
                 let Value::Number(count) = record.metadata[0].value else { panic!("{record:?}") };
-                let changed = put_if("sum", &[("count", Value::Number(count + 1.0))], Condition::At(record.stamp.revision));
+                let changed =
+                    put_if("sum", &[("count", Value::Number(count + 1.0))], Condition::At(record.stamp.revision));
                 match commit(db, &[changed]).await {
                     Ok(_) => break,
                     Err(CallError::Capability(Error::Conflict(_))) => {}
@@ -368,7 +386,10 @@ async fn bad_arguments_are_refused_with_a_reason(db: &Db) {
     let many: Vec<Write> = (0..101).map(|number| put(&format!("{number}"), &[])).collect();
     assert!(matches!(refusal(commit(db, &many).await), Error::TooLarge(_)));
     let content = Content { metadata: Vec::new(), data: vec![0; (4 << 20) + 1] };
-    assert!(matches!(refusal(commit(db, &[write("1", Condition::Always, Action::Put(content))]).await), Error::TooLarge(_)));
+    assert!(matches!(
+        refusal(commit(db, &[write("1", Condition::Always, Action::Put(content))]).await),
+        Error::TooLarge(_)
+    ));
 }
 
 macro_rules! alike {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use platform_sdk::{
     context,
-    db::{Action, Content, Duplicate, Error, Field, Kind, Result, Stamp, Value, Write, arrange, check, indexed},
+    db::{
+        Action, Change, Content, Duplicate, Error, Field, Kind, Result, Stamp, Value, Write, arrange, check, indexed,
+    },
 };
 
 use crate::{
@@ -71,7 +73,11 @@ pub(crate) fn commit(
         Action::Check => false,
     };
     if !writes.iter().zip(&known).any(changing) {
-        return Ok(writes.iter().zip(known).map(|(write, old)| old.filter(|_| write.action == Action::Check)).collect());
+        return Ok(writes
+            .iter()
+            .zip(known)
+            .map(|(write, old)| old.filter(|_| write.action == Action::Check))
+            .collect());
     }
     let revision = next_revision(session, schema)?;
     let mut stamps = Vec::with_capacity(writes.len());
@@ -97,6 +103,49 @@ pub(crate) fn commit(
         clear(session, schema, revision, kept)?;
     }
     Ok(stamps)
+}
+
+/// Makes records what another store says that they are, with their stamps.
+pub(crate) fn restore(session: &mut Session, schema: &str, changes: Vec<Change>, revision: u64) -> Result<()> {
+    turn(session, schema)?;
+    let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
+    for change in changes {
+        let place = (change.database.as_str(), change.table.as_str());
+        let found = match &change.now {
+            Some(_) => Some(made(session, schema, place)?),
+            None => shape(session, schema, place)?,
+        };
+        let Some(found) = found else { continue };
+        match change.now {
+            Some(record) => {
+                upsert(
+                    session,
+                    schema,
+                    &found,
+                    &record.stamp,
+                    (&json(&record.metadata), &record.metadata),
+                    &record.data,
+                )?;
+            }
+            None => {
+                let statement = format!("DELETE FROM {schema}.records_{} WHERE id = $1", found.number);
+                session.run(&statement, &[Parameter::Text(&change.id)])?;
+            }
+        }
+        shapes.insert(change.table, found);
+    }
+    session.run("SET CONSTRAINTS ALL IMMEDIATE", &[]).map_err(|failure| duplicate(failure, &shapes))?;
+    if revision > 0 {
+        let namespace = context::namespace();
+        let revision = Parameter::Whole(i64::try_from(revision).unwrap_or(i64::MAX));
+        let namespace = Parameter::Text(&namespace);
+        session.run(&format!("DELETE FROM {schema}.changes WHERE namespace = $1"), &[namespace])?;
+        session.run(
+            &format!("UPDATE {schema}.spaces SET revision = $2, floor = $2 WHERE namespace = $1"),
+            &[namespace, revision],
+        )?;
+    }
+    Ok(())
 }
 
 /// The stamp of a record that is there.
@@ -145,35 +194,18 @@ fn put(
 ) -> Result<Stamp> {
     arrange(&mut content.metadata);
     let (now, metadata) = (context::time_ns(), json(&content.metadata));
-    let created_ns = old.map_or(now, |old| old.created_ns);
-    let updated_ns = old.map_or(now, |old| now.max(old.updated_ns));
-    let time = |ns: u64| Parameter::Whole(i64::try_from(ns).unwrap_or(i64::MAX));
-    let mut values = vec![
-        Parameter::Text(&id),
-        time(created_ns),
-        time(updated_ns),
-        Parameter::Whole(log.revision),
+    let stamp = Stamp {
+        id,
+        created_ns: old.map_or(now, |old| old.created_ns),
+        updated_ns: old.map_or(now, |old| now.max(old.updated_ns)),
+        revision: u64::try_from(log.revision).unwrap_or(0),
+    };
+    upsert(session, log.schema, shape, &stamp, (&metadata, &content.metadata), &content.data)?;
+    let namespace = context::namespace();
+    let mut values = stamped(&stamp).to_vec();
+    values.extend([
         Parameter::Text(&metadata),
         Parameter::Data(&content.data),
-    ];
-    let (mut names, mut places, mut sets) = (String::new(), String::new(), String::new());
-    for column in &shape.columns {
-        values.push(held(column, &id, &content.metadata)?);
-        let (name, place) = (format!(", f_{}", column.number), format!(", ${}", values.len()));
-        sets.push_str(&format!("{name} = excluded.f_{}", column.number));
-        names.push_str(&name);
-        places.push_str(&place);
-    }
-    let statement = format!(
-        "INSERT INTO {}.records_{} (id, created, updated, revision, metadata, data{names}) \
-         VALUES ($1, $2, $3, $4, $5::text::jsonb, $6{places}) ON CONFLICT (id) DO UPDATE SET updated = excluded.updated, \
-         revision = excluded.revision, metadata = excluded.metadata, data = excluded.data{sets}",
-        log.schema, shape.number
-    );
-    session.run(&statement, &values)?;
-    let namespace = context::namespace();
-    values.truncate(6);
-    values.extend([
         Parameter::Text(&namespace),
         Parameter::Whole(log.part),
         Parameter::Text(log.database),
@@ -187,8 +219,36 @@ fn put(
         ),
         &values,
     )?;
-    let revision = u64::try_from(log.revision).unwrap_or(0);
-    Ok(Stamp { id, created_ns, updated_ns, revision })
+    Ok(stamp)
+}
+
+fn stamped(stamp: &Stamp) -> [Parameter<'_>; 4] {
+    let number = |number: u64| Parameter::Whole(i64::try_from(number).unwrap_or(i64::MAX));
+    [Parameter::Text(&stamp.id), number(stamp.created_ns), number(stamp.updated_ns), number(stamp.revision)]
+}
+
+/// Makes or replaces a record, with what each of its columns holds.
+fn upsert(
+    session: &mut Session, schema: &str, shape: &Shape, stamp: &Stamp, (json, metadata): (&str, &[Field]), data: &[u8],
+) -> Result<()> {
+    let mut values = stamped(stamp).to_vec();
+    values.extend([Parameter::Text(json), Parameter::Data(data)]);
+    let (mut names, mut places, mut sets) = (String::new(), String::new(), String::new());
+    for column in &shape.columns {
+        values.push(held(column, &stamp.id, metadata)?);
+        let (name, place) = (format!(", f_{}", column.number), format!(", ${}", values.len()));
+        sets.push_str(&format!("{name} = excluded.f_{}", column.number));
+        names.push_str(&name);
+        places.push_str(&place);
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.records_{} (id, created, updated, revision, metadata, data{names}) \
+         VALUES ($1, $2, $3, $4, $5::text::jsonb, $6{places}) ON CONFLICT (id) DO UPDATE SET created = excluded.created, \
+         updated = excluded.updated, revision = excluded.revision, metadata = excluded.metadata, data = excluded.data{sets}",
+        shape.number
+    );
+    session.run(&statement, &values)?;
+    Ok(())
 }
 
 /// What a column holds of a record.

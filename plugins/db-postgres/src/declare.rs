@@ -186,12 +186,7 @@ pub(crate) fn drop_table(session: &mut Session, schema: &str, place: (&str, &str
             "INSERT INTO {schema}.changes (namespace, revision, part, database, name, id) \
              SELECT $1, $2, row_number() OVER (), $3, $4, id FROM {schema}.records_{number}"
         ),
-        &[
-            Parameter::Text(&namespace),
-            Parameter::Whole(revision),
-            Parameter::Text(place.0),
-            Parameter::Text(place.1),
-        ],
+        &[Parameter::Text(&namespace), Parameter::Whole(revision), Parameter::Text(place.0), Parameter::Text(place.1)],
     )?;
     session.run(&format!("DROP TABLE {schema}.records_{number}"), &[])?;
     session.run(&format!("DELETE FROM {schema}.tables WHERE number = $1"), &[Parameter::Whole(number)])?;

@@ -192,7 +192,7 @@ impl Store for Remote {
                      AND revision <= (SELECT max(revision) FROM (SELECT revision, \
                      sum(octet_length(data)) OVER (ORDER BY revision, part) - octet_length(data) AS before FROM \
                      (SELECT revision, part, coalesce(data, '') AS data FROM {schema}.changes WHERE namespace = $1 AND \
-                     revision > $2 AND starts_with(database || '/' || name || '/', $3) ORDER BY revision, part LIMIT $4) some) \
+                     revision > $2 AND starts_with(database || '/' || name || '/', $3) ORDER BY revision, part LIMIT $4) picked) \
                      sized WHERE before < $5) ORDER BY revision, part"
                 ),
                 &[
@@ -205,6 +205,11 @@ impl Store for Remote {
             )?;
             rows.iter().map(record::change).collect()
         })
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()> {
+        let schema = &self.schema;
+        self.server.transaction(|session| commit::restore(session, schema, changes, revision))
     }
 
     fn revision(&mut self) -> Result<u64> {

@@ -12,12 +12,8 @@ pub(crate) const fn columns() -> &'static str {
 
 /// The record of a row.
 pub(crate) fn read(row: &Row) -> Result<Record> {
-    let stamp = Stamp {
-        id: row.text(0)?,
-        created_ns: row.count(1)?,
-        updated_ns: row.count(2)?,
-        revision: row.count(3)?,
-    };
+    let stamp =
+        Stamp { id: row.text(0)?, created_ns: row.count(1)?, updated_ns: row.count(2)?, revision: row.count(3)? };
     Ok(Record { stamp, metadata: fields(&row.text(4)?)?, data: row.data(5) })
 }
 

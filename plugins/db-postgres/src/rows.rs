@@ -85,7 +85,7 @@ fn statement((schema, table): (&str, i64), column: &str, condition: &str, descen
     let order = format!("ORDER BY {column} {way}, id {way}");
     format!(
         "SELECT {shown}, {column} FROM (SELECT *, sum(octet_length(data)) OVER ({order}) - octet_length(data) AS before FROM \
-         (SELECT * FROM {schema}.records_{table} WHERE {condition} {order} LIMIT {limit}) some) sized \
+         (SELECT * FROM {schema}.records_{table} WHERE {condition} {order} LIMIT {limit}) picked) sized \
          WHERE before < {ANSWER_BYTES} {order}"
     )
 }

@@ -120,7 +120,10 @@ impl Row {
     }
 
     pub(crate) fn boolean(&self, column: usize) -> Result<bool> {
-        self.cell(column).and_then(|cell| cell.first()).map(|byte| *byte != 0).ok_or_else(|| unexpected("true or false"))
+        self.cell(column)
+            .and_then(|cell| cell.first())
+            .map(|byte| *byte != 0)
+            .ok_or_else(|| unexpected("true or false"))
     }
 
     pub(crate) fn data(&self, column: usize) -> Vec<u8> {

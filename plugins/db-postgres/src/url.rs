@@ -53,7 +53,8 @@ mod tests {
         assert_eq!((address.host.as_str(), address.port, address.password.as_str()), ("db.internal", 5433, "p@ss"));
         let address = Address::parse("postgresql://me@[::1]/shop").unwrap();
         assert_eq!((address.host.as_str(), address.port, address.database.as_str()), ("::1", PORT, "shop"));
-        for bad in ["", "http://a@b/c", "postgres://b/c", "postgres://a@b", "postgres://a@b:x/c", "postgres://a@b/c?d"] {
+        for bad in ["", "http://a@b/c", "postgres://b/c", "postgres://a@b", "postgres://a@b:x/c", "postgres://a@b/c?d"]
+        {
             assert!(Address::parse(bad).is_err(), "{bad}");
         }
     }

@@ -119,9 +119,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<bool> {
 }
 
 /// Takes an index that a record can't be in out of the declaration.
-fn give_up(
-    place: Place<'_>, mut declared: Declaration, revision: u64, field: &str, error: Error,
-) -> Result<bool> {
+fn give_up(place: Place<'_>, mut declared: Declaration, revision: u64, field: &str, error: Error) -> Result<bool> {
     let gone = declared.indexes.iter().filter(|held| held.index.field == field).map(|held| held.number);
     declared.gone.extend(gone.collect::<Vec<_>>());
     declared.indexes.retain(|held| held.index.field != field);
@@ -152,10 +150,8 @@ fn sweep(prefixes: &[String]) -> Result<bool> {
     for prefix in prefixes {
         keys.extend(TABLE.scan(prefix, None, SWEPT)?.into_iter().map(|entry| entry.key));
     }
-    let writes: Vec<storage::Write<'_>> = keys
-        .iter()
-        .map(|key| storage::Write::Delete(Delete { key, condition: Condition::Always }))
-        .collect();
+    let writes: Vec<storage::Write<'_>> =
+        keys.iter().map(|key| storage::Write::Delete(Delete { key, condition: Condition::Always })).collect();
     if writes.is_empty() {
         return Ok(false);
     }

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform_sdk::{
     context,
-    db::{Action, Content, Duplicate, Error, Record, Result, Stamp, Value, Write, arrange, check, indexed},
+    db::{
+        Action, Change, Content, Duplicate, Error, Field, Record, Result, Stamp, Value, Write, arrange, check, indexed,
+    },
     storage::{self, Check, Condition, Delete, Put},
 };
 
 use crate::{
-    TABLE, TRIES, busy, damaged,
-    key::Place,
+    TABLE, TRIES, busy, damaged, declaration,
+    key::{Place, SHIFT},
     read, read_all,
-    record::{Declaration, Held, encode},
-    unchanged,
+    record::{Declaration, Held, Origin, Shift, encode},
+    shift, unchanged,
 };
 
 /// Makes all of the writes or none.
@@ -24,12 +26,12 @@ pub(crate) fn commit(database: &str, mut writes: Vec<Write>) -> Result<Vec<Optio
         }
     }
     for _ in 0..TRIES {
-        let (draft, mut stamps) = draft(database, &writes)?;
+        let (draft, mut stamps, shift) = draft(database, &writes)?;
         match draft.make() {
             Ok(revision) => {
                 for (stamp, write) in stamps.iter_mut().zip(&writes) {
                     if let (Some(stamp), Action::Put(_)) = (stamp, &write.action) {
-                        stamp.revision = revision;
+                        stamp.revision = shift.of(revision);
                     }
                 }
                 return Ok(stamps);
@@ -128,15 +130,65 @@ impl Draft {
     }
 }
 
-/// What the writes come to against what is there now.
-fn draft(database: &str, writes: &[Write]) -> Result<(Draft, Vec<Option<Stamp>>)> {
+/// Makes records what another store says that they are, with their stamps.
+pub(crate) fn restore(changes: &[Change], revision: u64) -> Result<()> {
+    for _ in 0..TRIES {
+        let mut draft = Draft::default();
+        for change in changes {
+            restored(&mut draft, change)?;
+        }
+        draft.settle()?;
+        if revision > 0 {
+            let (_, at) = shift()?;
+            let since = TABLE.revision()? + 1;
+            let by = revision.cast_signed().saturating_sub(since.cast_signed());
+            draft.require(SHIFT.to_owned(), at);
+            draft.set(SHIFT.to_owned(), Some(Shift { by, since }.encode()));
+        }
+        match draft.make() {
+            Ok(_) => return Ok(()),
+            Err(storage::Error::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(busy("records"))
+}
+
+fn restored(draft: &mut Draft, change: &Change) -> Result<()> {
+    let place = Place { database: &change.database, table: &change.table };
+    let declared = declaration(place)?;
+    let key = place.declaration();
+    if declared.is_none() && change.now.is_some() {
+        draft.set(key.clone(), Some(Declaration::default().encode()));
+    }
+    draft.require(key, declared.as_ref().map(|(_, revision)| *revision));
+    let declared = declared.map(|(declared, _)| declared).unwrap_or_default();
+    let entry = TABLE.get(&place.record(&change.id))?;
+    let old = entry.as_ref().map(|entry| read(&change.id, entry)).transpose()?;
+    draft.require(place.record(&change.id), entry.map(|entry| entry.revision));
+    match &change.now {
+        None => delete(draft, place, &declared, &change.id, old.as_ref()),
+        Some(Record { stamp, metadata, data }) => {
+            let form = encode(stamp, Origin::Elsewhere(stamp.revision), metadata, data);
+            put(draft, place, &declared, &change.id, old.as_ref(), (metadata, form))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the writes come to against what is there now, and what its revision comes to.
+fn draft(database: &str, writes: &[Write]) -> Result<(Draft, Vec<Option<Stamp>>, Shift)> {
     let tables: BTreeSet<&str> = writes.iter().map(|write| write.table.as_str()).collect();
     let tables: Vec<Place<'_>> = tables.into_iter().map(|table| Place { database, table }).collect();
-    let mut keys: Vec<String> = tables.iter().map(|place| place.declaration()).collect();
+    let mut keys = vec![SHIFT.to_owned()];
+    keys.extend(tables.iter().map(|place| place.declaration()));
     keys.extend(writes.iter().map(|write| Place { database, table: &write.table }.record(&write.id)));
     let mut found = read_all(&keys.iter().map(String::as_str).collect::<Vec<_>>())?.into_iter();
 
     let mut draft = Draft::default();
+    let shift = found.next().flatten();
+    draft.require(SHIFT.to_owned(), shift.as_ref().map(|entry| entry.revision));
+    let shift = shift.map_or(Ok(Shift::default()), |entry| Shift::decode(&entry.value).map_err(damaged))?;
     let mut declared: BTreeMap<&str, Declaration> = BTreeMap::new();
     for place in tables {
         let entry = found.next().flatten();
@@ -158,59 +210,77 @@ fn draft(database: &str, writes: &[Write]) -> Result<(Draft, Vec<Option<Stamp>>)
         let entry = found.next().flatten();
         let old = entry.as_ref().map(|entry| read(&write.id, entry)).transpose()?;
         let revision = entry.map(|entry| entry.revision);
-        check(write, revision.unwrap_or(0))?;
+        check(write, old.as_ref().map_or(0, |old| old.stamp.revision))?;
         draft.require(place.record(&write.id), revision);
         let none = Declaration::default();
         let declaration = declared.get(write.table.as_str()).unwrap_or(&none);
-        stamps.push(record(&mut draft, place, declaration, write, old)?);
+        stamps.push(record(&mut draft, place, declaration, write, old, shift)?);
     }
     draft.settle()?;
-    Ok((draft, stamps))
+    Ok((draft, stamps, shift))
 }
 
 /// What one write comes to; the stamp of its record then.
 fn record(
-    draft: &mut Draft, place: Place<'_>, declaration: &Declaration, write: &Write, old: Option<Record>,
+    draft: &mut Draft, place: Place<'_>, declaration: &Declaration, write: &Write, old: Option<Record>, shift: Shift,
 ) -> Result<Option<Stamp>> {
     let id = &write.id;
-    let was = |held: &Held| old.as_ref().and_then(|old| indexed(&held.index, id, &old.metadata).ok().flatten());
     match &write.action {
         Action::Check => Ok(old.map(|old| old.stamp)),
         Action::Delete => {
-            if old.is_some() {
-                draft.set(place.record(id), None);
-                draft.set(place.back(id), None);
-                for held in &declaration.indexes {
-                    if let Some(value) = was(held) {
-                        draft.leave(place, held, value, id);
-                    }
-                }
-            }
+            delete(draft, place, declaration, id, old.as_ref());
             Ok(None)
         }
         Action::Put(Content { metadata, data }) => {
-            for held in &declaration.indexes {
-                let (was, is) = (was(held), indexed(&held.index, id, metadata)?);
-                // An index that is being built may lack what it should have.
-                if was == is && held.ready {
-                    continue;
-                }
-                if let Some(value) = was.filter(|_| was != is) {
-                    draft.leave(place, held, value, id);
-                }
-                if let Some(value) = is {
-                    draft.enter(place, held, value, id)?;
-                }
-            }
             let now = context::time_ns();
             let created_ns = old.as_ref().map_or(now, |old| old.stamp.created_ns);
             let updated_ns = old.as_ref().map_or(now, |old| now.max(old.stamp.updated_ns));
             let stamp = Stamp { id: id.clone(), created_ns, updated_ns, revision: 0 };
-            draft.set(place.record(id), Some(encode(&stamp, metadata, data)));
-            if old.is_none() {
-                draft.set(place.back(id), Some(id.as_bytes().to_vec()));
-            }
+            let form = encode(&stamp, Origin::Here(shift), metadata, data);
+            put(draft, place, declaration, id, old.as_ref(), (metadata, form))?;
             Ok(Some(stamp))
         }
     }
+}
+
+/// What an index has of a record as it was.
+fn was<'a>(held: &Held, id: &str, old: Option<&'a Record>) -> Option<&'a Value> {
+    indexed(&held.index, id, &old?.metadata).ok().flatten()
+}
+
+fn delete(draft: &mut Draft, place: Place<'_>, declaration: &Declaration, id: &str, old: Option<&Record>) {
+    if old.is_none() {
+        return;
+    }
+    draft.set(place.record(id), None);
+    draft.set(place.back(id), None);
+    for held in &declaration.indexes {
+        if let Some(value) = was(held, id, old) {
+            draft.leave(place, held, value, id);
+        }
+    }
+}
+
+fn put(
+    draft: &mut Draft, place: Place<'_>, declaration: &Declaration, id: &str, old: Option<&Record>,
+    (metadata, form): (&[Field], Vec<u8>),
+) -> Result<()> {
+    for held in &declaration.indexes {
+        let (was, is) = (was(held, id, old), indexed(&held.index, id, metadata)?);
+        // An index that is being built may lack what it should have.
+        if was == is && held.ready {
+            continue;
+        }
+        if let Some(value) = was.filter(|_| was != is) {
+            draft.leave(place, held, value, id);
+        }
+        if let Some(value) = is {
+            draft.enter(place, held, value, id)?;
+        }
+    }
+    draft.set(place.record(id), Some(form));
+    if old.is_none() {
+        draft.set(place.back(id), Some(id.as_bytes().to_vec()));
+    }
+    Ok(())
 }

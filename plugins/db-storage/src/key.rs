@@ -6,6 +6,9 @@ use platform_sdk::db::{Index, Kind, Value, decode, encode};
 /// Ends what counts down: after every digit, so that what is longer comes first.
 const END: char = '~';
 
+/// What revisions of storage come to.
+pub(crate) const SHIFT: &str = "b";
+
 /// A table of a database.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {

@@ -18,7 +18,7 @@ mod record;
 mod rows;
 
 use key::Place;
-use record::{Declaration, Held};
+use record::{Declaration, Held, Shift};
 use rows::Shelf;
 
 /// Everything of a namespace; storage keeps namespaces apart.
@@ -88,7 +88,11 @@ impl Store for Durable {
     }
 
     fn changes(&mut self, selector: &str, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>> {
-        let found = TABLE.changes(&format!("r/{selector}"), after, limit, wait_ms)?;
+        let shift = shift()?.0;
+        if after < shift.of(shift.since) {
+            return Err(Error::Compacted(shift.of(shift.since)));
+        }
+        let found = TABLE.changes(&format!("r/{selector}"), shift.back(after), limit, wait_ms)?;
         let change = |change: storage::Change| {
             let (key, revision, entry) = match change {
                 storage::Change::Put(entry) => (entry.key.clone(), entry.revision, Some(entry)),
@@ -96,13 +100,18 @@ impl Store for Durable {
             };
             let (database, table, id) = key::parts(&key).ok_or_else(|| damaged(Malformed))?;
             let now = entry.map(|entry| read(id, &entry)).transpose()?;
-            Ok(Change { database: database.to_owned(), table: table.to_owned(), id: id.to_owned(), revision, now })
+            let (database, table, id) = (database.to_owned(), table.to_owned(), id.to_owned());
+            Ok(Change { database, table, id, revision: shift.of(revision), now })
         };
         found.into_iter().map(change).collect()
     }
 
+    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()> {
+        commit::restore(&changes, revision)
+    }
+
     fn revision(&mut self) -> Result<u64> {
-        Ok(TABLE.revision()?)
+        Ok(shift()?.0.of(TABLE.revision()?))
     }
 }
 
@@ -120,6 +129,12 @@ fn described(place: Place<'_>, declared: &Declaration) -> Table {
 fn declaration(place: Place<'_>) -> Result<Option<(Declaration, u64)>> {
     let Some(entry) = TABLE.get(&place.declaration())? else { return Ok(None) };
     Ok(Some((Declaration::decode(&entry.value).map_err(damaged)?, entry.revision)))
+}
+
+/// What revisions of storage come to, and the revision of that.
+fn shift() -> Result<(Shift, Option<u64>)> {
+    let Some(entry) = TABLE.get(key::SHIFT)? else { return Ok((Shift::default(), None)) };
+    Ok((Shift::decode(&entry.value).map_err(damaged)?, Some(entry.revision)))
 }
 
 fn read(id: &str, entry: &storage::Entry) -> Result<Record> {

@@ -82,10 +82,58 @@ impl Declaration {
     }
 }
 
-/// A record; its id and revision are the entry's.
-pub(crate) fn encode(stamp: &Stamp, metadata: &[Field], data: &[u8]) -> Vec<u8> {
+/// What the revisions of storage come to: those of a store that was taken over go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Shift {
+    /// What is added to a revision of storage.
+    pub(crate) by: i64,
+    /// The revision of storage that nothing before is to be watched from.
+    pub(crate) since: u64,
+}
+
+impl Shift {
+    /// What a revision of storage comes to.
+    pub(crate) fn of(self, revision: u64) -> u64 {
+        revision.saturating_add_signed(self.by)
+    }
+
+    /// The revision of storage that comes to `revision`.
+    pub(crate) fn back(self, revision: u64) -> u64 {
+        revision.saturating_add_signed(self.by.saturating_neg())
+    }
+
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.u8(VERSION).u64(self.by.cast_unsigned()).u64(self.since);
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        version(&mut reader)?;
+        let (by, since) = (reader.u64()?.cast_signed(), reader.u64()?);
+        reader.end()?;
+        Ok(Self { by, since })
+    }
+}
+
+/// Where a record's revision comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The commit that wrote it, shifted.
+    Here(Shift),
+    /// Another store.
+    Elsewhere(u64),
+}
+
+/// A record; its id is the entry's.
+pub(crate) fn encode(stamp: &Stamp, origin: Origin, metadata: &[Field], data: &[u8]) -> Vec<u8> {
     let mut writer = Writer::with_capacity(data.len() + 64 * (metadata.len() + 1));
-    writer.u8(VERSION).u64(stamp.created_ns).u64(stamp.updated_ns).count(metadata.len());
+    let (mark, number) = match origin {
+        Origin::Here(shift) => (0, shift.by.cast_unsigned()),
+        Origin::Elsewhere(revision) => (1, revision),
+    };
+    writer.u8(VERSION).u8(mark).u64(number).u64(stamp.created_ns).u64(stamp.updated_ns).count(metadata.len());
     for Field { name, value } in metadata {
         writer.text(name);
         match value {
@@ -102,6 +150,11 @@ pub(crate) fn encode(stamp: &Stamp, metadata: &[Field], data: &[u8]) -> Vec<u8> 
 pub(crate) fn decode(id: &str, revision: u64, bytes: &[u8]) -> Result<Record> {
     let mut reader = Reader::new(bytes);
     version(&mut reader)?;
+    let revision = match (reader.u8()?, reader.u64()?) {
+        (0, by) => revision.saturating_add_signed(by.cast_signed()),
+        (1, elsewhere) => elsewhere,
+        _ => return Err(Malformed),
+    };
     let (created_ns, updated_ns) = (reader.u64()?, reader.u64()?);
     let metadata = (0..reader.count()?).map(|_| {
         let name = reader.text()?.to_owned();

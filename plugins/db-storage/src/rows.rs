@@ -40,7 +40,9 @@ impl Rows for Shelf<'_> {
     fn by_index(
         &mut self, index: &Index, range: &Range, after: Option<(&Value, &str)>, descending: bool, limit: u32,
     ) -> Result<Vec<Row>> {
-        let Some(held) = self.indexes.iter().find(|held| held.index.field == index.field) else { return Ok(Vec::new()) };
+        let Some(held) = self.indexes.iter().find(|held| held.index.field == index.field) else {
+            return Ok(Vec::new());
+        };
         let prefix = self.place.index(if descending { 'y' } else { 'x' }, held.number);
         let (begin, end) = if descending { (&range.upper, &range.lower) } else { (&range.lower, &range.upper) };
         let start = match (after, begin) {

@@ -112,8 +112,11 @@ fn an_index_that_a_record_can_not_be_in_is_given_up() {
 fn both_ways_through_an_index() {
     declare(vec![index("name", Kind::Text, false)]).unwrap();
     for name in ["", "a", "ab", "abc", "b", "ü", "a.b", "~"] {
-        commit(vec![put(&format!("1{name}"), &[("name", text(name))]), put(&format!("2{name}"), &[("name", text(name))])])
-            .unwrap();
+        commit(vec![
+            put(&format!("1{name}"), &[("name", text(name))]),
+            put(&format!("2{name}"), &[("name", text(name))]),
+        ])
+        .unwrap();
     }
     let find = |test: Test, descending| {
         let filters = vec![platform_sdk::db::Filter { field: "name".into(), test }];

@@ -101,6 +101,13 @@ pub trait Store: Sized + 'static {
     /// [`Error::Compacted`] when `after` is older than what is kept.
     fn changes(&mut self, selector: &str, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>>;
 
+    /// Makes records what another store says that they are, with their stamps; all of it or nothing. A `revision` other
+    /// than 0 is then the store's, and changes up to it are not kept.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] when a unique value is taken.
+    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()>;
+
     /// Revision of the last write in the namespace, 0 when there was none.
     ///
     /// # Errors
@@ -225,6 +232,10 @@ impl<P: Store + Instance<State = P>> Guest for Adapter<P> {
 
     fn changes(selector: String, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>> {
         with(|store: &mut P| store.changes(&selector, after, limit, wait_ms))
+    }
+
+    fn restore(changes: Vec<Change>, revision: u64) -> Result<()> {
+        with(|store: &mut P| store.restore(changes, revision))
     }
 
     fn revision() -> Result<u64> {

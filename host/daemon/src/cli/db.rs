@@ -31,10 +31,8 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Makes a table and gives it exactly these indexes; waits until they are built.
-    #[command(
-        after_help = "An index is FIELD[:KIND][:unique]; the kind is text, number or boolean.\n\n\
-        Example:\n  platform db declare shop orders --index total:number --index email:text:unique"
-    )]
+    #[command(after_help = "An index is FIELD[:KIND][:unique]; the kind is text, number or boolean.\n\n\
+        Example:\n  platform db declare shop orders --index total:number --index email:text:unique")]
     Declare(Declare),
     /// Lists databases, or the tables of one.
     #[command(after_help = "Examples:\n  platform db list\n  platform db list shop")]
@@ -43,12 +41,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  platform db drop shop orders --yes")]
     Drop(Drop),
     /// Makes or replaces a record; exits with 1 when a condition does not hold.
-    #[command(
-        after_help = "Without an id one is made. Metadata is given as fields, or as a JSON object.\n\n\
+    #[command(after_help = "Without an id one is made. Metadata is given as fields, or as a JSON object.\n\n\
         Examples:\n  platform db put shop orders o-1 --set status=open --set total:number=120.5\n  \
         platform db put shop orders --metadata '{\"status\":\"open\"}' --data hello\n  \
-        platform db put shop orders o-1 --set status=paid --if-revision 7"
-    )]
+        platform db put shop orders o-1 --set status=paid --if-revision 7")]
     Put(Put),
     /// Reads records; exits with 1 when one of them is not there.
     #[command(after_help = "Example:\n  platform db get shop orders o-1")]

@@ -90,6 +90,7 @@ impl Default {
         control.grant(reference.clone(), change).await?;
         let link = LinkRequest { settings: members((self.settings)()), ..LinkRequest::new(reference) };
         let bind = Bind {
+            carry: Vec::new(),
             chain: vec![link],
             failure: FailureMode::Closed,
             dry_run: false,

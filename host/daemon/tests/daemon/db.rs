@@ -33,7 +33,19 @@ fn records() {
     assert_eq!(made["metadata"], json!({"status": "open", "total": 120.5}));
     assert_eq!((&made["id"], &made["created"]), (&json!("o-1"), &made["updated"]));
     let revision = made["revision"].as_str().unwrap();
-    daemon.ok(&["db", "put", "shop", "orders", "o-1", "--set", "status=paid", "--data", "x", "--if-revision", revision]);
+    daemon.ok(&[
+        "db",
+        "put",
+        "shop",
+        "orders",
+        "o-1",
+        "--set",
+        "status=paid",
+        "--data",
+        "x",
+        "--if-revision",
+        revision,
+    ]);
     daemon.fails(1, &["db", "put", "shop", "orders", "o-1", "--if-revision", revision]);
     daemon.fails(1, &["db", "put", "shop", "orders", "o-1", "--if-absent"]);
     daemon.fails(1, &["db", "put", "shop", "orders", "none", "--if-present"]);
@@ -61,7 +73,8 @@ fn records() {
         daemon.ok(&["db", "put", "shop", "orders", id, "--set", &total, "--set", &email]);
     }
     daemon.fails(1, &["db", "put", "shop", "orders", "d", "--set", "email=a@example.com"]);
-    let answer = daemon.json(&["db", "find", "shop", "orders", "total:number>=20", "--order-by", "total", "--descending"]);
+    let answer =
+        daemon.json(&["db", "find", "shop", "orders", "total:number>=20", "--order-by", "total", "--descending"]);
     assert_eq!((found(&answer), &answer["index"]), (vec!["c", "b"], &json!("total")));
     assert_eq!(found(&daemon.json(&["db", "find", "shop", "orders", "email^=b"])), ["b"]);
     assert_eq!(found(&daemon.json(&["db", "find", "shop", "orders", "--any", "total:number=10,30"])), ["a", "c"]);

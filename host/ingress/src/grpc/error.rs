@@ -85,7 +85,9 @@ impl CapabilityError for db::Error {
                 let shown = id.escape_debug();
                 let message = match revision {
                     0 => format!("the condition does not hold: there is no record `{shown}` in `{table}`"),
-                    revision => format!("the condition does not hold: `{shown}` of `{table}` is at revision {revision}"),
+                    revision => {
+                        format!("the condition does not hold: `{shown}` of `{table}` is at revision {revision}")
+                    }
                 };
                 let fault = Fault::new(Code::Aborted, "CONFLICT", message).with("table", table).with("id", id);
                 fault.with("revision", revision.to_string())

@@ -73,7 +73,8 @@ pub fn search(rows: &mut impl Rows, indexes: &[Index], query: &Query) -> Result<
     match plan {
         Plan::Nothing => {}
         Plan::Ids => {
-            let mut after = query.after.as_deref().map(|place| place.strip_prefix('i').ok_or_else(forged)).transpose()?;
+            let mut after =
+                query.after.as_deref().map(|place| place.strip_prefix('i').ok_or_else(forged)).transpose()?;
             let mut last;
             loop {
                 let page = rows.by_id(after, query.descending, search.wanted())?;
@@ -193,8 +194,7 @@ fn place_of(index: &Index, place: &str) -> Result<(Value, String)> {
 
 /// Whether all of a range comes before a value.
 fn is_behind(range: &Range, value: &Value, descending: bool) -> bool {
-    let (end, wanted) =
-        if descending { (&range.lower, Ordering::Greater) } else { (&range.upper, Ordering::Less) };
+    let (end, wanted) = if descending { (&range.lower, Ordering::Greater) } else { (&range.upper, Ordering::Less) };
     match end {
         Bound::Included(end) | Bound::Excluded(end) => compare(end, value) == Some(wanted),
         Bound::Unbounded => false,
@@ -247,7 +247,11 @@ fn ranges<'a>(index: &'a Index, query: &Query) -> Plan<'a> {
     for filter in query.filters.iter().filter(|filter| filter.field == index.field) {
         let of_kind = |value: &Value| kind(value) == index.kind;
         let bound = match &filter.test {
-            Test::Equals(value) | Test::Less(value) | Test::AtMost(value) | Test::Greater(value) | Test::AtLeast(value)
+            Test::Equals(value)
+            | Test::Less(value)
+            | Test::AtMost(value)
+            | Test::Greater(value)
+            | Test::AtLeast(value)
                 if !of_kind(value) =>
             {
                 return Plan::Nothing;

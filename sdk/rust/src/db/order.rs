@@ -39,7 +39,10 @@ pub fn decode(kind: Kind, form: &str) -> Option<Value> {
     match kind {
         Kind::Text => {
             let digits = form.as_bytes().chunks(2).map(|pair| {
-                std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2).map(|pair| u8::from_str_radix(pair, 16).ok())
+                std::str::from_utf8(pair)
+                    .ok()
+                    .filter(|pair| pair.len() == 2)
+                    .map(|pair| u8::from_str_radix(pair, 16).ok())
             });
             let bytes: Option<Vec<u8>> = digits.map(Option::flatten).collect();
             String::from_utf8(bytes?).ok().map(Value::Text)

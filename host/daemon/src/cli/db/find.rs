@@ -90,7 +90,9 @@ fn filter(text: &str) -> Result<Filter, Failure> {
         SIGNS.iter().find_map(|sign| Some((field, *sign, rest.strip_prefix(sign)?)))
     });
     let Some((field, sign, value)) = split else {
-        return Err(Failure::usage(format!("`{text}` is no filter; write one such as `status=open` or `total:number>=100`")));
+        return Err(Failure::usage(format!(
+            "`{text}` is no filter; write one such as `status=open` or `total:number>=100`"
+        )));
     };
     let (field, value) = typed(field, value)?;
     let test = match sign {

@@ -73,7 +73,9 @@ pub(crate) fn typed(field: &str, value: &str) -> Result<(String, Value), Failure
     let wrong = |what: &str| Failure::usage(format!("`{value}` is no {what}, as `{field}` is said to be"));
     let json = match of {
         Kind::Text | Kind::Unspecified => Json::StringValue(value.to_owned()),
-        Kind::Number => Json::NumberValue(value.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| wrong("number"))?),
+        Kind::Number => {
+            Json::NumberValue(value.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| wrong("number"))?)
+        }
         Kind::Boolean => Json::BoolValue(value.parse().ok().ok_or_else(|| wrong("boolean"))?),
     };
     Ok((field.to_owned(), Value { kind: Some(json) }))

@@ -63,9 +63,8 @@ pub(crate) async fn run(context: &Context, arguments: Transaction) -> Result<Exi
     let bytes = input::read(&arguments.file, INPUT_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|error| Failure::usage(format!("the writes are no text: {error}")))?;
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let writes = lines.map(|(number, line)| {
-        write(line).map_err(|why| Failure::usage(format!("line {number} is no write: {why}")))
-    });
+    let writes = lines
+        .map(|(number, line)| write(line).map_err(|why| Failure::usage(format!("line {number} is no write: {why}"))));
     let writes = writes.collect::<Result<Vec<_>, _>>()?;
     let client = context.connect().await?;
     let request = client.request(TIMEOUT, TransactRequest { database: arguments.database, writes });
@@ -133,10 +132,16 @@ mod tests {
         assert_eq!(write(r#"{"table": "a", "id": "1", "ifPresent": true}"#).unwrap().action, None);
         assert_eq!(write(r#"{"table": "a", "id": "1", "delete": true}"#).unwrap().action, Some(Action::Delete(true)));
         for bad in [
-            "", "{}", r#"{"table": "a", "id": "1"}"#, r#"{"table": "a", "delete": true, "text": ""}"#,
-            r#"{"table": "a", "text": "", "data": ""}"#, r#"{"table": "a", "data": "?"}"#,
-            r#"{"table": "a", "text": "", "ifRevision": -1}"#, r#"{"table": "a", "text": "", "ifAbsent": true, "ifPresent": true}"#,
-            r#"{"table": "a", "metadata": [], "text": ""}"#, r#"{"table": "a", "colour": 1}"#,
+            "",
+            "{}",
+            r#"{"table": "a", "id": "1"}"#,
+            r#"{"table": "a", "delete": true, "text": ""}"#,
+            r#"{"table": "a", "text": "", "data": ""}"#,
+            r#"{"table": "a", "data": "?"}"#,
+            r#"{"table": "a", "text": "", "ifRevision": -1}"#,
+            r#"{"table": "a", "text": "", "ifAbsent": true, "ifPresent": true}"#,
+            r#"{"table": "a", "metadata": [], "text": ""}"#,
+            r#"{"table": "a", "colour": 1}"#,
         ] {
             assert!(write(bad).is_err(), "{bad}");
         }

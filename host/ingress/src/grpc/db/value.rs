@@ -90,9 +90,10 @@ pub(super) fn table(table: db::Table) -> proto::Table {
 
 /// What is looked for.
 pub(super) fn query(find: &proto::FindRequest, limit: u32, after: Option<String>) -> Result<Query, Status> {
-    let equals = find.metadata.iter().map(|(name, json)| {
-        Ok(Filter { field: name.clone(), test: Test::Equals(value(name, json.clone())?) })
-    });
+    let equals = find
+        .metadata
+        .iter()
+        .map(|(name, json)| Ok(Filter { field: name.clone(), test: Test::Equals(value(name, json.clone())?) }));
     let filters = equals.chain(find.filters.iter().map(filter)).collect::<Result<Vec<_>, Status>>()?;
     let proto::FindRequest { order_by, descending, offset, .. } = find;
     Ok(Query { filters, order_by: order_by.clone(), descending: *descending, offset: *offset, limit, after })

@@ -9,9 +9,7 @@ use crate::db::{Kind, Stamp};
 struct Memory(Vec<Record>, u32);
 
 impl Memory {
-    fn page(
-        &self, mut rows: Vec<Row>, after: impl Fn(&Row) -> bool, descending: bool, limit: u32,
-    ) -> Result<Vec<Row>> {
+    fn page(&self, mut rows: Vec<Row>, after: impl Fn(&Row) -> bool, descending: bool, limit: u32) -> Result<Vec<Row>> {
         rows.sort_by(|a, b| {
             let values = a.value.as_ref().zip(b.value.as_ref()).and_then(|(a, b)| compare(a, b));
             values.unwrap_or(Ordering::Equal).then_with(|| a.id.cmp(&b.id))
@@ -59,7 +57,8 @@ impl Rows for Memory {
             let order = compare(held, value).unwrap_or(Ordering::Equal).then_with(|| row.id.as_str().cmp(id));
             order == if descending { Ordering::Less } else { Ordering::Greater }
         };
-        let rows = self.row(|record| Some(Some(field(&record.metadata, &index.field).filter(|value| within(value))?.clone())));
+        let rows =
+            self.row(|record| Some(Some(field(&record.metadata, &index.field).filter(|value| within(value))?.clone())));
         self.page(rows, later, descending, limit)
     }
 }
@@ -80,7 +79,8 @@ fn filters() -> impl Strategy<Value = Filter> {
         number.clone().prop_map(|value| Filter { field: "age".into(), test: Test::AtMost(value) }),
         number.clone().prop_map(|value| Filter { field: "age".into(), test: Test::Greater(value) }),
         number.clone().prop_map(|value| Filter { field: "age".into(), test: Test::AtLeast(value) }),
-        proptest::collection::vec(number, 1..4).prop_map(|values| Filter { field: "age".into(), test: Test::AnyOf(values) }),
+        proptest::collection::vec(number, 1..4)
+            .prop_map(|values| Filter { field: "age".into(), test: Test::AnyOf(values) }),
         name.prop_map(|text| Filter { field: "name".into(), test: Test::StartsWith(text) }),
         name.prop_map(|text| Filter { field: "name".into(), test: Test::Equals(Value::Text(text)) }),
     ]
