@@ -199,3 +199,69 @@ fn a_kill_under_writes_loses_nothing_and_indexes_agree() {
     }
     daemon.stop();
 }
+
+#[test]
+fn page_tokens_are_good_for_their_query_alone() {
+    let (_root, data) = place();
+    let daemon = Daemon::start(&data);
+    for id in ["a", "b", "c"] {
+        for table in ["orders", "items"] {
+            let path = format!("/v1/db/shop/{table}/{id}");
+            assert_eq!(request(&data, "PUT", &path, "{\"metadata\": {\"n\": 1}}").unwrap().0, 200);
+        }
+    }
+    let (_, first) = request(&data, "POST", "/v1/db/shop/orders:find", "{\"limit\": 1}").unwrap();
+    let token = first["nextPageToken"].as_str().unwrap().to_owned();
+    let next = |path: &str, query: Value| request(&data, "POST", path, &query.to_string()).unwrap();
+    let (status, second) = next("/v1/db/shop/orders:find", json!({"limit": 5, "pageToken": token}));
+    assert_eq!((status, found(&second)), (200, vec!["b", "c"]));
+    let reversed: String = token.chars().rev().collect();
+    for (path, query) in [
+        ("/v1/db/shop/items:find", json!({"pageToken": token})),
+        ("/v1/db/bank/orders:find", json!({"pageToken": token})),
+        ("/v1/db/shop/orders:find", json!({"pageToken": token, "descending": true})),
+        ("/v1/db/shop/orders:find", json!({"pageToken": token, "metadata": {"n": 1}})),
+        ("/v1/db/shop/orders:find", json!({"pageToken": reversed})),
+        ("/v1/db/shop/orders:find", json!({"pageToken": "x"})),
+    ] {
+        let (status, answer) = next(path, query);
+        assert_eq!((status, &answer["reason"]), (400, &json!("INVALID_PAGE_TOKEN")), "{path}: {answer}");
+    }
+    for (method, path, body) in [
+        ("PUT", "/v1/db/shop/orders/a", "{\"metadata\": {\"n\": null}}"),
+        ("PUT", "/v1/db/shop/orders/a", "{\"metadata\": {\"n\": [1]}}"),
+        ("PUT", "/v1/db/%20/orders/a", "{}"),
+        ("PUT", "/v1/db/shop/%2e%2e/a", "{}"),
+        ("PUT", "/v1/db/shop/orders/a%0ab", "{}"),
+        ("POST", "/v1/db/shop/orders:find", "{\"filters\": [{\"field\": \"n\"}]}"),
+        ("POST", "/v1/db/shop:transact", "{\"writes\": []}"),
+        ("PUT", "/v1/db/shop/orders", "{\"indexes\": [{\"field\": \"n\", \"kind\": \"DATE\"}]}"),
+    ] {
+        let (status, answer) = request(&data, method, path, body).unwrap();
+        assert_eq!((status, &answer["code"]), (400, &json!("INVALID_ARGUMENT")), "{method} {path} {body}: {answer}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_database_is_carried_to_a_slot_of_its_own() {
+    let (_root, data) = place();
+    let daemon = Daemon::start(&data);
+    daemon.ok(&["db", "declare", "shop", "orders", "--index", "n:number"]);
+    for id in ["a", "b"] {
+        daemon.ok(&["db", "put", "shop", "orders", id, "--set", "n:number=1"]);
+    }
+    let before = daemon.json(&["db", "get", "shop", "orders", "a"]);
+    daemon.fails(2, &["plugin", "bind", "kv.store", "kv-storage", "--carry", "default"]);
+    daemon.fails(2, &["plugin", "bind", "db.store/shop", "db-storage", "--carry", "../x"]);
+    daemon.ok(&["plugin", "bind", "db.store/shop", "db-storage", "--carry", "default"]);
+    assert_eq!(daemon.json(&["db", "get", "shop", "orders", "a"]), before);
+    daemon.ok(&["db", "put", "shop", "orders", "c", "--set", "n:number=1"]);
+    let daemon = {
+        daemon.stop();
+        Daemon::start(&data)
+    };
+    assert_eq!(found(&daemon.json(&["db", "find", "shop", "orders", "n:number=1"])), ["a", "b", "c"]);
+    assert_eq!(daemon.json(&["db", "get", "shop", "orders", "a"]), before);
+    daemon.stop();
+}
