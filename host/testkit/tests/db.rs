@@ -166,7 +166,7 @@ async fn indexes_are_built_used_and_given_up(db: &Db) {
     assert_eq!(ids(&back), ids(&found).into_iter().rev().collect::<Vec<_>>());
     let open = [("open", Test::Equals(Value::Boolean(true))), ("total", Test::Less(Value::Number(0.0)))];
     let found = db.find(&call(), ORDERS, &query(&open)).await.unwrap();
-    assert_eq!((found.used.as_deref(), ids(&found)), (Some("open"), vec!["00", "08", "16", "28", "36", "44"]));
+    assert_eq!((found.used.as_deref(), ids(&found)), (Some("open"), vec!["00", "08", "16", "28", "36", "44", "56"]));
     let any = [("name", Test::AnyOf(vec![text("n07"), text("n03"), text("none"), Value::Number(1.0)]))];
     assert_eq!(ids(&db.find(&call(), ORDERS, &query(&any)).await.unwrap()), ["03", "07"]);
     let starts = [("name", Test::StartsWith("n1".to_owned())), ("name", Test::Greater(text("n17")))];
@@ -436,7 +436,10 @@ async fn two_providers_serve_at_once() {
     }
     assert_eq!(next(&mut watch, 1).await[0].0, "orders/bank");
     assert_eq!(db.databases(&call(), None, 10).await.unwrap(), ["bank", "shop"]);
-    assert!(fixture.counts("db.store/bank").calls > 0 && fixture.counts("db.store").faults.is_empty());
+    assert!(
+        fixture.counts("db.store/bank").calls > 0
+            && fixture.counts("db.store").faults.values().all(|count| *count == 0)
+    );
     let bank = Place { database: "bank", ..ORDERS };
     assert_eq!(ids(&db.find(&call(), bank, &query(&[])).await.unwrap()), ["bank"]);
     assert_eq!(ids(&db.find(&call(), ORDERS, &query(&[])).await.unwrap()), ["shop"]);

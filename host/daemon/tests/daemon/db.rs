@@ -53,7 +53,7 @@ fn records() {
     daemon.fails(2, &["db", "put", " ", "orders", "o-1"]);
     daemon.fails(2, &["db", "put", "shop", "orders", "o-1", "--metadata", "{\"a\": [1]}"]);
     daemon.fails(2, &["db", "put", "shop", "orders", "o-1", "--set", "a:number=x"]);
-    let file = root.path().join("data");
+    let file = root.path().join("bytes");
     daemon.ok(&["db", "get", "shop", "orders", "o-1", "--data-to", file.to_str().unwrap()]);
     assert_eq!(fs::read(&file).unwrap(), b"x");
     let made = daemon.json(&["db", "put", "shop", "orders", "--metadata", "{\"status\": \"open\", \"rush\": true}"]);
@@ -133,21 +133,22 @@ fn all(data: &Path, mut query: Value) -> Vec<Value> {
 }
 
 /// What each writer was told: records that it made, replaced or deleted, in its own order.
-type Told = Mutex<Vec<(String, Option<u64>)>>;
+type Told = Mutex<Vec<(String, Option<f64>)>>;
 
 fn write_until(data: &Path, stop: &AtomicBool, next: &AtomicU64, told: &Told) {
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let id = format!("{number:06}");
-        let body = |group: u64| json!({"metadata": {"group": group, "mail": format!("{id}-{group}")}}).to_string();
+        let body = |group: u32| json!({"metadata": {"group": group, "mail": format!("{id}-{group}")}}).to_string();
         let path = format!("/v1/db/shop/orders/{id}");
-        if !matches!(request(data, "PUT", &path, &body(number % 7)), Some((200, _))) {
+        let group = u32::try_from(number % 7).unwrap();
+        if !matches!(request(data, "PUT", &path, &body(group)), Some((200, _))) {
             return;
         }
-        told.lock().unwrap().push((id.clone(), Some(number % 7)));
+        told.lock().unwrap().push((id.clone(), Some(f64::from(group))));
         let (kept, answer) = match number % 3 {
             0 => continue,
-            1 => (Some(100), request(data, "PUT", &path, &body(100))),
+            1 => (Some(100.0), request(data, "PUT", &path, &body(100))),
             _ => (None, request(data, "DELETE", &path, "")),
         };
         let mut told = told.lock().unwrap();
@@ -182,7 +183,7 @@ fn a_kill_under_writes_loses_nothing_and_indexes_agree() {
         let told = told.lock().unwrap();
         for (id, group) in told.iter() {
             let record = records.iter().find(|record| record["id"] == json!(id));
-            let held = record.and_then(|record| record["metadata"]["group"].as_u64());
+            let held = record.and_then(|record| record["metadata"]["group"].as_f64());
             assert_eq!(held, *group, "round {round}: `{id}` was acknowledged");
         }
         for (field, descending) in [("group", false), ("group", true), ("mail", false), ("mail", true), ("id", true)] {

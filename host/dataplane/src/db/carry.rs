@@ -271,14 +271,18 @@ impl<'a> Carrier<'a> {
         Ok(count)
     }
 
-    /// Hands changes over in chunks. Of several of one record only the last counts.
+    /// Hands changes over in chunks. Of several of one record only the last counts, so that writers who come back to the same
+    /// records are caught up with.
     async fn give(&mut self, changes: Vec<Change>) -> Result<()> {
-        let mut chunk: BTreeMap<(String, String, String), Change> = BTreeMap::new();
-        let mut bytes = 0;
+        let mut last: BTreeMap<(String, String, String), Change> = BTreeMap::new();
         for change in changes {
-            bytes += change.now.as_ref().map_or(0, |record| record.data.len()) + 1024;
             let of = (change.database.clone(), change.table.clone(), change.id.clone());
             self.put_off.remove(&of);
+            last.insert(of, change);
+        }
+        let (mut chunk, mut bytes) = (BTreeMap::new(), 0);
+        for (of, change) in last {
+            bytes += change.now.as_ref().map_or(0, |record| record.data.len()) + 1024;
             chunk.insert(of, change);
             if chunk.len() >= CHUNK || bytes >= CHUNK_BYTES {
                 self.give_chunk(std::mem::take(&mut chunk)).await?;
