@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync", "../../wit/db"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -27,6 +27,8 @@ wasmtime::component::bindgen!({
             import platform:config/validator@0.1.0;
             import platform:sync/types@0.1.0;
             import platform:sync/lock@0.1.0;
+            import platform:db/types@0.1.0;
+            import platform:db/store@0.1.0;
         }
     ",
     world: "platform:host/host",

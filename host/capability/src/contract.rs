@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, config, discovery, guest::Guest, kv, router, sync};
+use crate::{auth, bindings, config, db, discovery, guest::Guest, kv, router, sync};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -34,6 +34,9 @@ pub enum SlotKind {
     /// Provider of the sync capability.
     #[serde(rename = "sync.lock")]
     SyncLock,
+    /// Provider of the db capability.
+    #[serde(rename = "db.store")]
+    DbStore,
 }
 
 /// The text names no kind of slot.
@@ -51,6 +54,7 @@ impl SlotKind {
         Self::ConfigStore,
         Self::ConfigValidator,
         Self::SyncLock,
+        Self::DbStore,
     ];
 
     /// The kind's name.
@@ -64,6 +68,7 @@ impl SlotKind {
             Self::ConfigStore => "config.store",
             Self::ConfigValidator => "config.validator",
             Self::SyncLock => "sync.lock",
+            Self::DbStore => "db.store",
         }
     }
 
@@ -78,6 +83,7 @@ impl SlotKind {
             Self::ConfigStore => config::INTERFACE,
             Self::ConfigValidator => config::validator::INTERFACE,
             Self::SyncLock => sync::INTERFACE,
+            Self::DbStore => db::INTERFACE,
         }
     }
 
@@ -92,6 +98,7 @@ impl SlotKind {
             Self::ConfigStore => config::FUNCTIONS,
             Self::ConfigValidator => config::validator::FUNCTIONS,
             Self::SyncLock => sync::FUNCTIONS,
+            Self::DbStore => db::FUNCTIONS,
         }
     }
 
@@ -104,7 +111,7 @@ impl SlotKind {
     /// Whether it holds providers; else decisions.
     #[must_use]
     pub fn is_provider(self) -> bool {
-        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock)
+        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock | Self::DbStore)
     }
 
     /// How instances are used when neither manifest nor operator says.
@@ -112,7 +119,7 @@ impl SlotKind {
     pub fn mode(self) -> Mode {
         match self {
             Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
-            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::SyncLock => {
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::SyncLock | Self::DbStore => {
                 Mode::Reused
             }
         }
@@ -122,7 +129,7 @@ impl SlotKind {
     #[must_use]
     pub fn limits(self) -> Limits {
         match self {
-            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock => Limits::provider(),
+            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock | Self::DbStore => Limits::provider(),
             Self::AuthPolicy | Self::RouterPolicy => Limits::decision(),
             // Two documents of 1 MiB, which take many times that much once they are read.
             Self::ConfigValidator => Limits { memory_kib: 64 << 10, deadline_ms: 1000, ..Limits::decision() },

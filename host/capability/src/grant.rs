@@ -111,7 +111,8 @@ pub fn need(interface: &str) -> Need {
         | "platform:discovery/types"
         | "platform:router/types"
         | "platform:config/types"
-        | "platform:sync/types" => Need::Nothing,
+        | "platform:sync/types"
+        | "platform:db/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),

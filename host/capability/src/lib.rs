@@ -9,6 +9,7 @@ mod bindings;
 pub mod config;
 mod context;
 mod contract;
+pub mod db;
 pub mod discovery;
 mod fence;
 mod functions;

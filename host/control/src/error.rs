@@ -5,7 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use platform_capability::{InvalidGrant, InvalidName, LinkError, SlotKind};
-use platform_dataplane::{BindError, InvalidFailureMode, InvalidSlotName, PrepareError, SlotName};
+use platform_dataplane::{BindError, CarryError, InvalidFailureMode, InvalidSlotName, PrepareError, SlotName};
 use platform_document::SchemaError;
 use platform_runtime::Digest;
 
@@ -182,6 +182,9 @@ pub enum Error {
     /// The new generation was ready, but the flip failed.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Databases could not be carried.
+    #[error(transparent)]
+    Carry(#[from] CarryError),
     /// Grants changed, but a slot still serves with those from before.
     #[error(
         "grants of `{plugin}` are changed, but some slots still serve with the old ones: {problems}; bind them again"
@@ -254,6 +257,8 @@ impl Error {
             }
             Self::Prepare(error) => prepare(error).0,
             Self::Bind(error) => bind(error).0,
+            Self::Carry(CarryError::Kind(_)) => Kind::InvalidArgument,
+            Self::Carry(_) => Kind::Unavailable,
             Self::Changed(_) => Kind::Aborted,
             Self::Storage(error) => storage(error).0,
             Self::Draining { .. } | Self::Stopping => Kind::Unavailable,
@@ -292,6 +297,8 @@ impl Error {
             Self::NotBound(_) => "SLOT_NOT_BOUND",
             Self::Prepare(error) => prepare(error).1,
             Self::Bind(error) => bind(error).1,
+            Self::Carry(CarryError::Kind(_)) => "CARRY_INVALID",
+            Self::Carry(_) => "CARRY_FAILED",
             Self::PartlyGranted { .. } => "PARTLY_GRANTED",
             Self::Changed(_) => "CHANGED_CONCURRENTLY",
             Self::Storage(error) => storage(error).1,

@@ -7,6 +7,7 @@ mod auth;
 mod bind;
 mod client;
 mod config;
+mod db;
 mod discovery;
 mod document;
 mod ends;
@@ -100,6 +101,9 @@ enum ClientCommand {
     /// Reads and writes values under keys.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// Reads, writes and looks for records in tables.
+    #[command(subcommand)]
+    Db(db::Command),
     /// Registers services and tells where they run.
     #[command(subcommand)]
     Discovery(discovery::Command),
@@ -182,6 +186,7 @@ fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Fai
         match command {
             ClientCommand::Plugin(command) => Box::pin(plugin::run(context, command)).await,
             ClientCommand::Kv(command) => Box::pin(kv::run(context, command)).await,
+            ClientCommand::Db(command) => Box::pin(db::run(context, command)).await,
             ClientCommand::Discovery(command) => Box::pin(discovery::run(context, command)).await,
             ClientCommand::Sync(command) => Box::pin(sync::run(context, command)).await,
             ClientCommand::Router(command) => Box::pin(router::run(context, command)).await,

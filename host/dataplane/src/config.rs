@@ -334,8 +334,8 @@ impl Capability for Config {
         }
     }
 
-    fn everything() -> &'static str {
-        "*"
+    fn everything(_part: &str) -> String {
+        "*".to_owned()
     }
 
     fn invalid(why: String) -> Error {

@@ -6,11 +6,12 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
 mod config;
+mod db;
 mod discovery;
 mod drain;
 mod error;
@@ -34,6 +35,7 @@ pub use config::{
     Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Search, SecretKey,
     SecretsConfig, Seen,
 };
+pub use db::{Carried, CarryError, Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use kv::Kv;

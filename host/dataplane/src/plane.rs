@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
+    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
     slot_name::SlotName, status::SlotStatus, sync::Sync,
 };
 
@@ -80,6 +80,7 @@ pub struct Plane {
     discovery: Discovery,
     config: Config,
     sync: Sync,
+    db: Db,
     auth: Auth,
     router: Router,
 }
@@ -127,6 +128,7 @@ impl Plane {
             discovery: Discovery::new(Weak::clone(this)),
             config: Config::new(Weak::clone(this)),
             sync: Sync::new(Weak::clone(this)),
+            db: Db::new(Weak::clone(this)),
             auth: Auth::new(Weak::clone(this)),
             router: Router::new(Weak::clone(this)),
             parts,
@@ -157,6 +159,10 @@ impl Plane {
         &self.sync
     }
 
+    /// The db capability.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
     /// The auth capability.
     #[must_use]
     pub fn auth(&self) -> &Auth {
@@ -218,6 +224,12 @@ impl Plane {
             return Found::Qualified(Arc::clone(slot));
         }
         Found::Plain(&kind.plain)
+    }
+
+    /// Whom the qualified slots of a kind serve.
+    pub(crate) fn qualifiers(&self, kind: SlotKind) -> Vec<Arc<str>> {
+        let qualified = self.kind(kind).qualified.load();
+        qualified.iter().filter(|(_, slot)| slot.is_bound()).map(|(qualifier, _)| Arc::clone(qualifier)).collect()
     }
 
     /// The slot of exactly this name, made when it is not there.

@@ -35,9 +35,13 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     /// Waits for changes of what a selector names, after a revision, at most so many, for so many milliseconds.
     type Changes: for<'a> Function<Params<'a> = (&'a str, u64, u32, u32), Results = (Result<Vec<Self::Change>, Self::Error>,)>;
 
-    /// The selector that asks for all changes.
-    fn everything() -> &'static str {
-        ""
+    /// The slot of its kind that serves a part of a namespace, where that is bound.
+    fn qualifier<'a>(namespace: &'a str, _part: &'a str) -> &'a str {
+        namespace
+    }
+    /// The selector that asks for all changes of a part of a namespace.
+    fn everything(_part: &str) -> String {
+        String::new()
     }
     /// Whether `selector` asks for the change.
     fn selects(selector: &str, change: &Self::Change) -> bool;
@@ -92,8 +96,19 @@ impl<C: Capability> Provider<C> {
         F: Function<Results = (Result<R, C::Error>,)>,
         for<'a> F::Params<'a>: Clone,
     {
+        self.call_in::<F, R>(call, "", params).await
+    }
+
+    /// Calls a function of the provider that serves a part of the namespace of the call.
+    pub(crate) async fn call_in<F, R>(
+        &self, call: &Call, part: &str, params: F::Params<'_>,
+    ) -> Result<R, CallError<C::Error>>
+    where
+        F: Function<Results = (Result<R, C::Error>,)>,
+        for<'a> F::Params<'a>: Clone,
+    {
         let plane = self.plane()?;
-        flatten(plane.find(C::KIND, &call.namespace).call::<F>(call, params).await)
+        flatten(plane.find(C::KIND, C::qualifier(&call.namespace, part)).call::<F>(call, params).await)
     }
 
     /// The same for a function that writes: whoever watches is told at once.
@@ -102,29 +117,70 @@ impl<C: Capability> Provider<C> {
         F: Function<Results = (Result<R, C::Error>,)>,
         for<'a> F::Params<'a>: Clone,
     {
-        let answer = self.call::<F, R>(call, params).await?;
-        self.hubs.kick(&call.namespace);
+        self.write_in::<F, R>(call, "", params).await
+    }
+
+    /// The same in a part of the namespace.
+    pub(crate) async fn write_in<F, R>(
+        &self, call: &Call, part: &str, params: F::Params<'_>,
+    ) -> Result<R, CallError<C::Error>>
+    where
+        F: Function<Results = (Result<R, C::Error>,)>,
+        for<'a> F::Params<'a>: Clone,
+    {
+        let answer = self.call_in::<F, R>(call, part, params).await?;
+        self.hubs.kick(&call.namespace, part);
         Ok(answer)
     }
 
     /// The last revision of the namespace.
     pub(crate) async fn revision(&self, call: &Call) -> Result<u64, CallError<C::Error>> {
-        self.call::<C::Revision, _>(call, ()).await
+        self.revision_in(call, "").await
+    }
+
+    /// The last revision of a part of the namespace.
+    pub(crate) async fn revision_in(&self, call: &Call, part: &str) -> Result<u64, CallError<C::Error>> {
+        self.call_in::<C::Revision, _>(call, part, ()).await
     }
 
     /// Changes of what `selector` names after a revision; empty when there are none within `wait_ms`.
     pub(crate) async fn changes(
         &self, call: &Call, selector: &str, after: u64, limit: u32, wait_ms: u32,
     ) -> Result<Vec<C::Change>, CallError<C::Error>> {
-        self.call::<C::Changes, _>(call, (selector, after, limit.clamp(1, LIMIT_MAX), wait_ms)).await
+        self.changes_in(call, "", selector, (after, limit, wait_ms)).await
+    }
+
+    async fn changes_in(
+        &self, call: &Call, part: &str, selector: &str, (after, limit, wait_ms): (u64, u32, u32),
+    ) -> Result<Vec<C::Change>, CallError<C::Error>> {
+        self.call_in::<C::Changes, _>(call, part, (selector, after, limit.clamp(1, LIMIT_MAX), wait_ms)).await
+    }
+
+    /// Brings watches of the parts of a namespace that `part` accepts up to a revision that nothing follows yet.
+    pub(crate) async fn settle(
+        self: &Arc<Self>, namespace: &str, revision: u64, part: impl Fn(&str) -> bool,
+    ) -> Result<(), CallError<C::Error>> {
+        for (at, of) in self.hubs.places().into_iter().filter(|(at, of)| **at == *namespace && part(of)) {
+            let source = Source { provider: Arc::clone(self), namespace: at, part: of };
+            self.hubs.settle(&source, revision).await?;
+        }
+        Ok(())
     }
 
     /// Changes of what `selector` names after a revision, for as long as the stream is read.
     pub(crate) fn watch(
         self: &Arc<Self>, call: &Call, selector: &str, after: u64,
     ) -> Result<impl Stream<Item = Watched<C>> + Send + 'static + use<C>, CallError<C::Error>> {
+        self.watch_in(call, "", selector, after)
+    }
+
+    /// The same in a part of the namespace.
+    pub(crate) fn watch_in(
+        self: &Arc<Self>, call: &Call, part: &str, selector: &str, after: u64,
+    ) -> Result<impl Stream<Item = Watched<C>> + Send + 'static + use<C>, CallError<C::Error>> {
         let plane = self.plane()?;
-        let source = Source { provider: Arc::clone(self), namespace: Arc::clone(&call.namespace) };
+        let source =
+            Source { provider: Arc::clone(self), namespace: Arc::clone(&call.namespace), part: Arc::from(part) };
         let most = plane.parts.config.watch_changes_kept;
         Ok(self.hubs.subscribe(source, selector.to_owned(), after, &plane.parts.tasks, most))
     }
@@ -139,15 +195,26 @@ impl<C: Capability> fmt::Debug for Provider<C> {
 /// Time that the host gives a provider on top of the wait it asks for.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Changes of one namespace, asked for by the host itself.
+/// Changes of one namespace, or of a part of one, asked for by the host itself.
 pub(crate) struct Source<C: Capability> {
     provider: Arc<Provider<C>>,
-    pub(crate) namespace: Arc<str>,
+    namespace: Arc<str>,
+    part: Arc<str>,
 }
 
 impl<C: Capability> Source<C> {
+    /// Where watches of the same changes meet.
+    pub(crate) fn place(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.namespace), Arc::clone(&self.part))
+    }
+
     fn call(&self, wait: Duration) -> Call {
         Arc::new(CallContext::host(Arc::clone(&self.namespace), wait + MARGIN))
+    }
+
+    /// All changes after a revision.
+    pub(crate) async fn all_changes(&self, after: u64, wait: Duration) -> Result<Vec<C::Change>, CallError<C::Error>> {
+        self.changes(&C::everything(&self.part), after, wait).await
     }
 
     /// Changes after a revision, of what `selector` names.
@@ -155,17 +222,18 @@ impl<C: Capability> Source<C> {
         &self, selector: &str, after: u64, wait: Duration,
     ) -> Result<Vec<C::Change>, CallError<C::Error>> {
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        self.provider.changes(&self.call(wait), selector, after, LIMIT_MAX, wait_ms).await
+        self.provider.changes_in(&self.call(wait), &self.part, selector, (after, LIMIT_MAX, wait_ms)).await
     }
 
     /// The last revision.
     pub(crate) async fn revision(&self) -> Result<u64, CallError<C::Error>> {
-        self.provider.revision(&self.call(Duration::ZERO)).await
+        self.provider.revision_in(&self.call(Duration::ZERO), &self.part).await
     }
 }
 
 impl<C: Capability> Clone for Source<C> {
     fn clone(&self) -> Self {
-        Self { provider: Arc::clone(&self.provider), namespace: Arc::clone(&self.namespace) }
+        let (namespace, part) = self.place();
+        Self { provider: Arc::clone(&self.provider), namespace, part }
     }
 }

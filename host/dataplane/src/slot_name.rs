@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_capability::{InvalidName, Name, SlotKind, UnknownSlot};
 use serde::{Deserialize, Serialize};
 
-/// `KIND` or `KIND/QUALIFIER`. A qualified slot serves one namespace, policy or service; where it is not bound the plain
+/// `KIND` or `KIND/QUALIFIER`. A qualified slot serves one namespace, database, policy or service; where it is not bound the plain
 /// one of its kind does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

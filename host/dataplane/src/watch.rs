@@ -41,14 +41,17 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// How long a follower outlives its last subscriber.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// All hubs of one capability, by namespace.
+/// A namespace, and the part of it that a provider of its own may serve.
+pub(crate) type Place = (Arc<str>, Arc<str>);
+
+/// All hubs of one capability.
 pub(crate) struct Hubs<C: Capability> {
-    by_namespace: Arc<DashMap<Arc<str>, Arc<Hub<C>>>>,
+    by_place: Arc<DashMap<Place, Arc<Hub<C>>>>,
 }
 
 impl<C: Capability> Default for Hubs<C> {
     fn default() -> Self {
-        Self { by_namespace: Arc::default() }
+        Self { by_place: Arc::default() }
     }
 }
 
@@ -80,21 +83,47 @@ enum Read<C> {
 
 impl<C: Capability> Hubs<C> {
     /// Makes a waiting follower look again: something was written through this host.
-    pub(crate) fn kick(&self, namespace: &str) {
-        if let Some(hub) = self.by_namespace.get(namespace) {
+    pub(crate) fn kick(&self, namespace: &Arc<str>, part: &str) {
+        if let Some(hub) = self.by_place.get(&(Arc::clone(namespace), Arc::from(part))) {
             hub.kick.notify_one();
         }
     }
 
-    /// The hub of the source's namespace, and its news. Subscribed to under the lock of its place in the map, under which
+    /// Where watches are.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.by_place.iter().map(|hub| hub.key().clone()).collect()
+    }
+
+    /// Reads all that the provider has, up to a revision that nothing follows yet: another provider goes on from there.
+    pub(crate) async fn settle(&self, source: &Source<C>, revision: u64) -> Result<(), CallError<C::Error>> {
+        let Some(hub) = self.by_place.get(&source.place()).map(|hub| Arc::clone(&hub)) else { return Ok(()) };
+        loop {
+            let (started, head) = {
+                let kept = hub.kept.lock();
+                (kept.started, kept.head)
+            };
+            if !started {
+                return Ok(());
+            }
+            let changes = source.all_changes(head, Duration::ZERO).await?;
+            if changes.is_empty() {
+                let mut kept = hub.kept.lock();
+                kept.head = kept.head.max(revision);
+                return Ok(());
+            }
+            hub.push(changes);
+        }
+    }
+
+    /// The hub of the source's place, and its news. Subscribed to under the lock of its place in the map, under which
     /// a follower ends: nobody is left with a hub that no one follows.
     fn hub(&self, source: &Source<C>, tasks: &TaskGroup, most: usize) -> (Arc<Hub<C>>, watch::Receiver<u64>) {
-        let place = self.by_namespace.entry(Arc::clone(&source.namespace)).or_insert_with(|| {
+        let place = self.by_place.entry(source.place()).or_insert_with(|| {
             let kept = Kept { floor: 0, head: 0, changes: VecDeque::new(), most, started: false, epoch: 0 };
             let hub = Arc::new(Hub { kept: Mutex::new(kept), changed: watch::channel(0).0, kick: Notify::new() });
-            let (hubs, source, follower) = (Arc::clone(&self.by_namespace), source.clone(), Arc::clone(&hub));
+            let (hubs, source, follower) = (Arc::clone(&self.by_place), source.clone(), Arc::clone(&hub));
             tasks.spawn_until_cancelled("watch", async move {
-                while hubs.remove_if(&source.namespace, |_, hub| hub.changed.receiver_count() == 0).is_none() {
+                while hubs.remove_if(&source.place(), |_, hub| hub.changed.receiver_count() == 0).is_none() {
                     follower.follow(&source).await;
                 }
             });
@@ -153,7 +182,7 @@ impl<C: Capability> Hub<C> {
             return Ok(());
         }
         let begun = clock::now();
-        match source.changes(C::everything(), head, WAIT).await {
+        match source.all_changes(head, WAIT).await {
             Ok(changes) if changes.is_empty() => {
                 if clock::now().saturating_duration_since(begun) < WAIT / 2 {
                     let _ = tokio::time::timeout(POLL, self.kick.notified()).await;
@@ -202,7 +231,9 @@ impl<C: Capability> Hub<C> {
 
     fn push(&self, changes: Vec<C::Change>) {
         let mut kept = self.kept.lock();
-        for change in changes {
+        let before = kept.head;
+        // Two may have read the same.
+        for change in changes.into_iter().filter(|change| change.revision() > before) {
             kept.head = kept.head.max(change.revision());
             kept.changes.push_back(change);
         }

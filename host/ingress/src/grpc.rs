@@ -5,6 +5,7 @@
 
 mod auth;
 mod config;
+mod db;
 mod discovery;
 mod error;
 mod kv;
@@ -28,6 +29,7 @@ use tonic::{Request, Status};
 
 pub(crate) use auth::AuthService;
 pub(crate) use config::ConfigService;
+pub(crate) use db::DbService;
 pub(crate) use discovery::DiscoveryService;
 pub(crate) use error::status;
 pub(crate) use kv::KvService;

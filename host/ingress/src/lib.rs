@@ -30,7 +30,7 @@ use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
-    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer,
+    auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer, db::v1::db_server::DbServer,
     discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
     plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer, sync::v1::sync_server::SyncServer,
@@ -45,7 +45,8 @@ use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
 use front::Front;
 use grpc::{
-    AuthService, ConfigService, DiscoveryService, KvService, PluginsService, RouterService, ServerService, Shared,
+    AuthService, ConfigService, DbService, DiscoveryService, KvService, PluginsService, RouterService, ServerService,
+    Shared,
     SyncService,
 };
 use health::Health;
@@ -174,6 +175,7 @@ impl Config {
             .add_service(DiscoveryServer::new(DiscoveryService(shared.clone())).max_decoding_message_size(limit))
             .add_service(ConfigServer::new(ConfigService(shared.clone())).max_decoding_message_size(limit))
             .add_service(SyncServer::new(SyncService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(DbServer::new(DbService(shared.clone())).max_decoding_message_size(limit))
             .add_service(RouterServer::new(RouterService(shared.clone())).max_decoding_message_size(limit))
             .add_service(AuthServer::new(AuthService { shared, authenticator }).max_decoding_message_size(limit))
             .add_service(ServerServer::new(server).max_decoding_message_size(limit))

@@ -59,6 +59,8 @@ capability!(
     sync, "platform.sync.v1"
 );
 capability!(
+    /// Records in tables.
+    db, "platform.db.v1"
     /// May this caller do this?
     auth, "platform.auth.v1"
 );

@@ -7,10 +7,12 @@
 mod guests;
 pub mod history;
 mod load;
+mod postgres;
 mod redis;
 
 pub use guests::{acts, asks, counts, waits, weighs};
 pub use load::{Latencies, until};
+pub use postgres::Postgres;
 pub use redis::Redis;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

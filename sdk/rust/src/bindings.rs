@@ -117,6 +117,18 @@ pub mod sync {
     });
 }
 
+/// Slot `db.store`.
+pub mod db {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/db"],
+        inline: "package platform:sdk@0.1.0; world sdk-db { export platform:db/store@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
 /// Slot `config.validator`.
 pub mod config_validator {
     wit_bindgen::generate!({

@@ -99,7 +99,7 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// ```
 ///
 /// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
-/// `config::Validator` and `sync::Locks`. All options may be left out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
+/// `config::Validator` and `sync::Locks` and `db::Store`. All options may be left out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
 /// plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
 /// In a Wasm build it makes the component's exports and the manifest; in a native build, such as a unit test, neither.
@@ -147,6 +147,10 @@ macro_rules! export {
     (sync::Locks + Handover for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance sync, Locks, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component stateful, sync, "sync.lock", $plugin, $($($options)*)?,);
+    };
+    (db::Store for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance db, Store, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, db, "db.store", $plugin, $($($options)*)?,);
     };
     (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);

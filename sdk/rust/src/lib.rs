@@ -42,6 +42,7 @@
 //! | `config.store` | [`config::Store`] |
 //! | `config.validator` | [`config::Validator`] |
 //! | `sync.lock` | [`sync::Locks`] |
+//! | `db.store` | [`db::Store`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -58,6 +59,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod context;
+pub mod db;
 pub mod discovery;
 pub mod fence;
 mod handover;

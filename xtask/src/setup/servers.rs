@@ -42,6 +42,7 @@ const SERVERS: [Server; 9] = [
         program: "nats-server",
         source: Source::Unpacked { package: "nats-server", least: [2, 12], executable: "usr/sbin/nats-server" },
     },
+    Server { program: "postgres", source: Source::Apt("postgresql") },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",
@@ -96,7 +97,9 @@ impl Server {
     fn is_there(&self, workspace: &Workspace) -> bool {
         let own = Some(workspace.tools().join("bin").join(self.program)).filter(|program| program.exists());
         match self.source {
-            Source::Apt(_) | Source::Python { .. } => own.or_else(|| process::find(self.program)).is_some(),
+            Source::Apt(_) | Source::Python { .. } => {
+                own.or_else(|| process::find(self.program)).is_some() || beside(self.program)
+            }
             Source::Unpacked { least, .. } => {
                 own.into_iter().chain(process::find(self.program)).any(|program| version(&program) >= Some(least))
             }
@@ -129,6 +132,12 @@ fn unpack(
     let found = archive.version(package, |version| numbers(version) >= Some(least))?;
     let folder = archive.fetch(&[format!("{package}={found}")], report)?;
     link(workspace, program, &folder.join(executable))
+}
+
+/// Whether the distribution keeps a program beside the path, as it does with those of PostgreSQL, of which there may be several.
+fn beside(program: &str) -> bool {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    versions.into_iter().any(|version| version.path().join("bin").join(program).is_file())
 }
 
 fn apt(packages: &[&str]) -> Result<()> {

@@ -225,6 +225,7 @@ fn request(declared: &DeclaredBinding, plugins: &BTreeSet<PluginKey>) -> Result<
         })
     });
     Ok(Bind {
+        carry: Vec::new(),
         chain: chain.collect::<Result<_>>()?,
         failure: declared.failure.clone(),
         dry_run: false,

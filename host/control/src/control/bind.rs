@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use platform_base::clock;
+use platform_capability::Name;
 use platform_dataplane::{BindError, BindingSpec, FailureMode, Plugin, Prepared, SlotName};
 use platform_runtime::Mode;
 use serde_json::{Map, Value};
@@ -57,6 +58,8 @@ pub struct Bind {
     pub failure: FailureMode,
     /// Goes through everything but the flip, and keeps nothing.
     pub dry_run: bool,
+    /// Namespaces whose databases are carried from what serves now.
+    pub carry: Vec<Name>,
     /// The generation that the slot must be at, 0 for an empty slot; none for whatever it is.
     pub if_generation: Option<u64>,
     /// Why, for the audit trail.
@@ -99,6 +102,7 @@ impl Control {
             return Err(Error::OtherGeneration { slot: slot.clone(), current, wanted });
         }
         let dry_run = request.dry_run;
+        let carry = request.carry.clone();
         let binding = self.resolved(&view, slot, request, before.last + 1).await?;
         cycle::check(&view, slot, &binding)?;
         let prepared = self.plane.prepare(slot, self.spec(&binding).await?).await?;
@@ -106,7 +110,16 @@ impl Control {
             let binding = Arc::new(binding);
             return Ok(SlotView { ready: true, problem: String::new(), ..self.slot_view(slot, &binding) });
         }
+        // Writes wait until the slot has been flipped: a crash before leaves all with the old store, and one after it finds all
+        // in the new one.
+        let carried = match carry.as_slice() {
+            [] => None,
+            namespaces => Some(self.plane.db().carry(slot, &prepared, namespaces).await?),
+        };
         self.serve(slot, &before, binding, Flip::Prepared(Box::new(prepared))).await?;
+        if let Some(carried) = carried {
+            tracing::info!(%slot, records = carried.records, "carried databases");
+        }
         self.slot(slot)
     }
 

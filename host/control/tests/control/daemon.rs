@@ -145,6 +145,7 @@ impl Daemon {
 /// Asks to bind plugins without settings.
 pub(crate) fn bind(plugins: &[&str]) -> Bind {
     Bind {
+        carry: Vec::new(),
         chain: plugins.iter().map(|plugin| LinkRequest::new(plugin.parse().unwrap())).collect(),
         failure: FailureMode::Closed,
         dry_run: false,

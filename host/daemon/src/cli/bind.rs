@@ -55,6 +55,9 @@ pub(crate) struct Bind {
     /// Binds only when the slot is at this generation; 0: when it is empty.
     #[arg(long, value_name = "GENERATION")]
     if_generation: Option<u64>,
+    /// Carries the databases of these namespaces from what serves `db.store` now; what the component held of them is dropped.
+    #[arg(long, value_name = "NAMESPACE,...", value_delimiter = ',')]
+    carry: Vec<String>,
     /// Why, for the audit trail.
     #[arg(long, value_name = "TEXT", default_value = "")]
     comment: String,
@@ -122,6 +125,7 @@ impl Bind {
             dry_run: self.dry_run,
             if_generation: self.if_generation,
             comment: self.comment,
+            carry: self.carry,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use platform_proto::{
     FENCING_HEADER, NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
-    discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
+    db::v1::db_client::DbClient, discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
     plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
     server::v1::server_client::ServerClient, sync::v1::sync_client::SyncClient,
 };
@@ -82,6 +82,8 @@ impl Client {
         sync, SyncClient
     );
     capability!(
+        /// Records in tables.
+        db, DbClient
         /// May this caller do this?
         auth, AuthClient
     );

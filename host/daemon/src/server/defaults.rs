@@ -27,6 +27,7 @@ const DEFAULTS: [Default; 6] = [
     Default { slot: "discovery.registry", plugin: "discovery-storage", settings: || json!({}) },
     Default { slot: "config.store", plugin: "config-storage", settings: || json!({}) },
     Default { slot: "sync.lock", plugin: "sync-storage", settings: || json!({}) },
+    Default { slot: "db.store", plugin: "db-storage", settings: || json!({}) },
     Default { slot: "router.policy", plugin: "router-round-robin", settings: || json!({}) },
     Default { slot: "auth.policy", plugin: "auth-scopes", settings: closed },
 ];
@@ -90,6 +91,7 @@ impl Default {
         control.grant(reference.clone(), change).await?;
         let link = LinkRequest { settings: members((self.settings)()), ..LinkRequest::new(reference) };
         let bind = Bind {
+            carry: Vec::new(),
             chain: vec![link],
             failure: FailureMode::Closed,
             dry_run: false,

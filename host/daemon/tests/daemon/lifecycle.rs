@@ -13,6 +13,7 @@ fn the_first_start_binds_the_defaults() {
         ("discovery.registry", "discovery-storage"),
         ("config.store", "config-storage"),
         ("sync.lock", "sync-storage"),
+        ("db.store", "db-storage"),
         ("auth.policy", "auth-scopes"),
         ("router.policy", "router-round-robin"),
     ] {

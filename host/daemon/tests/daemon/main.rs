@@ -6,6 +6,7 @@
 
 mod commands;
 mod configurations;
+mod db;
 mod lifecycle;
 mod locks;
 mod refusals;

@@ -41,6 +41,7 @@ pub(crate) fn plugins() -> PathBuf {
         "discovery-storage",
         "config-storage",
         "sync-storage",
+        "db-storage",
         "auth-scopes",
         "router-round-robin",
     ] {

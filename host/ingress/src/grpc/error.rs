@@ -3,7 +3,7 @@
 //! Owns the gRPC code and reason of every error of the data plane; must not know messages. Invariant: INTERNAL is said of
 //! plugins and the host only, never of what a caller sent.
 
-use platform_capability::{discovery, kv, sync};
+use platform_capability::{db, discovery, kv, sync};
 use platform_dataplane::{CallError, ConfigError, RouteError};
 use platform_runtime as runtime;
 use tonic::{Code, Status};
@@ -78,6 +78,35 @@ impl CapabilityError for kv::Error {
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
             Self::Quota(what) => Fault::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", what),
+            Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
+            Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
+        }
+    }
+}
+
+impl CapabilityError for db::Error {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Conflict(db::Conflict { table, id, revision }) => {
+                let shown = id.escape_debug();
+                let message = match revision {
+                    0 => format!("the condition does not hold: there is no record `{shown}` in `{table}`"),
+                    revision => {
+                        format!("the condition does not hold: `{shown}` of `{table}` is at revision {revision}")
+                    }
+                };
+                let fault = Fault::new(Code::Aborted, "CONFLICT", message).with("table", table).with("id", id);
+                fault.with("revision", revision.to_string())
+            }
+            Self::Duplicate(db::Duplicate { table, field, id }) => {
+                let message = format!("another record of `{table}` has this `{field}` already, and it is unique");
+                let fault = Fault::new(Code::AlreadyExists, "DUPLICATE_VALUE", message).with("table", table);
+                fault.with("field", field).with("id", id)
+            }
+            Self::Unindexed(what) => Fault::new(Code::FailedPrecondition, "INDEX_NEEDED", what),
+            Self::Compacted(oldest) => compacted(oldest),
+            Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
+            Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),
             Self::Unavailable(what) => Fault::new(Code::Unavailable, "UNAVAILABLE", what),
             Self::Other(what) => Fault::new(Code::Internal, "PROVIDER_FAILED", what),
         }

@@ -4,6 +4,7 @@ mod message;
 
 use std::sync::Arc;
 
+use platform_capability::Name;
 use platform_control::{
     Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, parse_mode,
 };
@@ -74,11 +75,14 @@ impl Plugins for PluginsService {
 
     async fn bind(&self, request: Request<proto::BindRequest>) -> Result<Response<proto::Slot>, Status> {
         let by = caller(&request)?;
-        let proto::BindRequest { slot, chain, failure_mode, dry_run, if_generation, comment } = request.into_inner();
+        let proto::BindRequest { slot, chain, failure_mode, dry_run, if_generation, comment, carry } =
+            request.into_inner();
         let failure_mode = if failure_mode.is_empty() { "closed" } else { &failure_mode };
         let failure = failure_mode.parse().map_err(|error| status(Error::FailureMode(error)))?;
         let chain = chain.into_iter().map(link).collect::<Result<_, _>>()?;
-        let bind = Bind { chain, failure, dry_run, if_generation, comment, by };
+        let carry = carry.iter().map(|name| name.parse::<Name>()).collect::<Result<Vec<_>, _>>();
+        let carry = carry.map_err(|error| Fault::invalid("INVALID_ARGUMENT", format!("`carry`: {error}")))?;
+        let bind = Bind { chain, failure, dry_run, carry, if_generation, comment, by };
         let view = self.0.bind(slot_name(&slot)?, bind).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
     }
