@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const CAPABILITIES: [&str; 7] = ["kv", "discovery", "config", "auth", "router", "plugin", "server"];
+const CAPABILITIES: [&str; 8] = ["kv", "discovery", "config", "event", "auth", "router", "plugin", "server"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");

@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/event"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -25,6 +25,10 @@ wasmtime::component::bindgen!({
             import platform:config/store@0.1.0;
             import platform:config/proposals@0.1.0;
             import platform:config/validator@0.1.0;
+            import platform:event/types@0.1.0;
+            import platform:event/broker@0.1.0;
+            import platform:event/candidates@0.1.0;
+            import platform:event/filter@0.1.0;
         }
     ",
     world: "platform:host/host",
@@ -62,6 +66,7 @@ wasmtime::component::bindgen!({
     with: {
         "platform:auth/types.request": crate::auth::Request,
         "platform:config/proposals.proposal": crate::config::Proposal,
+        "platform:event/candidates.candidate": crate::event::Candidate,
     },
     additional_derives: [PartialEq],
     include_component_type: true,

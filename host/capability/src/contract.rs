@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, config, discovery, guest::Guest, kv, router};
+use crate::{auth, bindings, config, discovery, event, guest::Guest, kv, router};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -31,6 +31,12 @@ pub enum SlotKind {
     /// Chain of decisions on which changes of configurations may be made.
     #[serde(rename = "config.validator")]
     ConfigValidator,
+    /// Provider of the event capability.
+    #[serde(rename = "event.broker")]
+    EventBroker,
+    /// Chain of decisions on which events are kept, and how.
+    #[serde(rename = "event.filter")]
+    EventFilter,
 }
 
 /// The text names no kind of slot.
@@ -40,13 +46,15 @@ pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::KvStore,
         Self::DiscoveryRegistry,
         Self::AuthPolicy,
         Self::RouterPolicy,
         Self::ConfigStore,
         Self::ConfigValidator,
+        Self::EventBroker,
+        Self::EventFilter,
     ];
 
     /// The kind's name.
@@ -59,6 +67,8 @@ impl SlotKind {
             Self::RouterPolicy => "router.policy",
             Self::ConfigStore => "config.store",
             Self::ConfigValidator => "config.validator",
+            Self::EventBroker => "event.broker",
+            Self::EventFilter => "event.filter",
         }
     }
 
@@ -72,6 +82,8 @@ impl SlotKind {
             Self::RouterPolicy => router::INTERFACE,
             Self::ConfigStore => config::INTERFACE,
             Self::ConfigValidator => config::validator::INTERFACE,
+            Self::EventBroker => event::INTERFACE,
+            Self::EventFilter => event::filter::INTERFACE,
         }
     }
 
@@ -85,27 +97,31 @@ impl SlotKind {
             Self::RouterPolicy => router::FUNCTIONS,
             Self::ConfigStore => config::FUNCTIONS,
             Self::ConfigValidator => config::validator::FUNCTIONS,
+            Self::EventBroker => event::FUNCTIONS,
+            Self::EventFilter => event::filter::FUNCTIONS,
         }
     }
 
     /// Whether it holds an ordered chain; else one component.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        matches!(self, Self::AuthPolicy | Self::ConfigValidator)
+        matches!(self, Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter)
     }
 
     /// Whether it holds providers; else decisions.
     #[must_use]
     pub fn is_provider(self) -> bool {
-        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore)
+        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::EventBroker)
     }
 
     /// How instances are used when neither manifest nor operator says.
     #[must_use]
     pub fn mode(self) -> Mode {
         match self {
-            Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
-            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore => Mode::Reused,
+            Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter => Mode::Fresh,
+            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::EventBroker => {
+                Mode::Reused
+            }
         }
     }
 
@@ -113,10 +129,14 @@ impl SlotKind {
     #[must_use]
     pub fn limits(self) -> Limits {
         match self {
-            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore => Limits::provider(),
+            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::EventBroker => Limits::provider(),
             Self::AuthPolicy | Self::RouterPolicy => Limits::decision(),
             // Two documents of 1 MiB, which take many times that much once they are read.
             Self::ConfigValidator => Limits { memory_kib: 64 << 10, deadline_ms: 1000, ..Limits::decision() },
+            // Data of 1 MiB, read and written.
+            Self::EventFilter => {
+                Limits { memory_kib: 32 << 10, deadline_ms: 500, transfer_kib: 4 << 10, ..Limits::decision() }
+            }
         }
     }
 

@@ -107,14 +107,17 @@ pub fn need(interface: &str) -> Need {
     match name {
         "platform:plugin/context" | "platform:plugin/log" | "platform:plugin/lifecycle" => Need::Nothing,
         "platform:storage/types" | "platform:storage/table" | "platform:storage/journal" => Need::Grant(Grant::Storage),
-        "platform:kv/types" | "platform:discovery/types" | "platform:router/types" | "platform:config/types" => {
-            Need::Nothing
-        }
+        "platform:kv/types"
+        | "platform:discovery/types"
+        | "platform:router/types"
+        | "platform:config/types"
+        | "platform:event/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
         "platform:config/proposals" => Need::Slot(SlotKind::ConfigValidator),
+        "platform:event/candidates" => Need::Slot(SlotKind::EventFilter),
         _ if name.starts_with("wasi:sockets/") => Need::Network,
         _ if ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
             .iter()

@@ -10,6 +10,7 @@ pub mod config;
 mod context;
 mod contract;
 pub mod discovery;
+pub mod event;
 mod functions;
 mod grant;
 mod guest;

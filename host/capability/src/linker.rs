@@ -85,7 +85,8 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         SlotKind::ConfigValidator => {
             platform::config::proposals::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
         }
-        SlotKind::KvStore | SlotKind::DiscoveryRegistry | SlotKind::ConfigStore => {}
+        SlotKind::EventFilter => platform::event::candidates::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?,
+        SlotKind::KvStore | SlotKind::DiscoveryRegistry | SlotKind::ConfigStore | SlotKind::EventBroker => {}
     }
     let mut asynchronous = false;
     if imported("platform:storage/") {
@@ -116,7 +117,8 @@ fn add_free(linker: &mut Linker<Seat<Guest>>) -> wasmtime::Result<()> {
     platform::kv::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::discovery::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::router::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
-    platform::config::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
+    platform::config::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    platform::event::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
 }
 
 fn guest(seat: &mut Seat<Guest>) -> &mut Guest {

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Events`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
@@ -14,6 +14,7 @@ mod config;
 mod discovery;
 mod drain;
 mod error;
+mod event;
 mod kv;
 mod metrics;
 mod plane;
@@ -35,6 +36,9 @@ pub use config::{
 };
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
+pub use event::{
+    Consumer, Event as Events, EventError, NewEvent, Node, Outcome, PLATFORM_TOPIC, Receipt, Tree, platform_event,
+};
 pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};
 pub use plane::{Plane, PlaneConfig, PlaneParts};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
+    auth::Auth, config::Config, discovery::Discovery, drain::Drains, event::Event, kv::Kv, router::Router, slot::Slot,
     slot_name::SlotName, status::SlotStatus,
 };
 
@@ -79,6 +79,7 @@ pub struct Plane {
     kv: Kv,
     discovery: Discovery,
     config: Config,
+    event: Event,
     auth: Auth,
     router: Router,
 }
@@ -125,6 +126,7 @@ impl Plane {
             kv: Kv::new(Weak::clone(this)),
             discovery: Discovery::new(Weak::clone(this)),
             config: Config::new(Weak::clone(this)),
+            event: Event::new(Weak::clone(this)),
             auth: Auth::new(Weak::clone(this)),
             router: Router::new(Weak::clone(this)),
             parts,
@@ -147,6 +149,12 @@ impl Plane {
     #[must_use]
     pub fn configurations(&self) -> &Config {
         &self.config
+    }
+
+    /// The event capability.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
     }
 
     /// The auth capability.

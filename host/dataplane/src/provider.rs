@@ -104,6 +104,9 @@ impl<C: Capability> Provider<C> {
     {
         let answer = self.call::<F, R>(call, params).await?;
         self.hubs.kick(&call.namespace);
+        if let Ok(plane) = self.plane() {
+            plane.event().tell_of(C::KIND, &call.namespace);
+        }
         Ok(answer)
     }
 

@@ -98,8 +98,8 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// export!(SLOT TRAIT + Handover for TYPE, mode = "single", grants = ["storage"], settings_schema = "{ ... }");
 /// ```
 ///
-/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store` and
-/// `config::Validator`. All options may be left
+/// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
+/// `config::Validator`, `event::Broker` and `event::Filter`. All options may be left
 /// out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
 /// plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
@@ -144,6 +144,18 @@ macro_rules! export {
     (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component plugin, config_validator, "config.validator", $plugin, $($($options)*)?,);
+    };
+    (event::Broker for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Broker, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, event_broker, "event.broker", $plugin, $($($options)*)?,);
+    };
+    (event::Broker + Handover for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Broker, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component stateful, event_broker, "event.broker", $plugin, $($($options)*)?,);
+    };
+    (event::Filter for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Filter, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, event_filter, "event.filter", $plugin, $($($options)*)?,);
     };
     (@instance $slot:ident, $trait:ident, $plugin:ty, $state:ty, |$made:ident| $wrap:expr, |$held:ident| $unwrap:expr) => {
         // In a native build nothing else makes the plugin, and the compiler would call it dead.

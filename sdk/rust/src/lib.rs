@@ -41,6 +41,8 @@
 //! | `discovery.registry` | [`discovery::Registry`] |
 //! | `config.store` | [`config::Store`] |
 //! | `config.validator` | [`config::Validator`] |
+//! | `event.broker` | [`event::Broker`] |
+//! | `event.filter` | [`event::Filter`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -58,6 +60,7 @@ pub mod codec;
 pub mod config;
 pub mod context;
 pub mod discovery;
+pub mod event;
 mod handover;
 pub mod kv;
 pub mod log;

@@ -27,13 +27,17 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 8] = [
+const SERVERS: [Server; 9] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
     Server { program: "redis-server", source: Source::Apt("redis-server") },
     Server { program: "redis-cli", source: Source::Apt("redis-tools") },
     Server { program: "redis-benchmark", source: Source::Apt("redis-tools") },
+    Server {
+        program: "cloudevents-sdk",
+        source: Source::Python { package: "cloudevents==1.*", executable: "cloudevents/__init__.py" },
+    },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use platform_proto::{
     NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
-    discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
-    plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
+    discovery::v1::discovery_client::DiscoveryClient, event::v1::events_client::EventsClient,
+    kv::v1::kv_client::KvClient, plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
     server::v1::server_client::ServerClient,
 };
 use tonic::{
@@ -75,6 +75,10 @@ impl Client {
     capability!(
         /// Documents with versions.
         config, ConfigClient
+    );
+    capability!(
+        /// The stream of what happened.
+        events, EventsClient
     );
     capability!(
         /// May this caller do this?

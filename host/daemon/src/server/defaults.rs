@@ -22,10 +22,11 @@ struct Default {
     settings: fn() -> Value,
 }
 
-const DEFAULTS: [Default; 5] = [
+const DEFAULTS: [Default; 6] = [
     Default { slot: "kv.store", plugin: "kv-storage", settings: || json!({}) },
     Default { slot: "discovery.registry", plugin: "discovery-storage", settings: || json!({}) },
     Default { slot: "config.store", plugin: "config-storage", settings: || json!({}) },
+    Default { slot: "event.broker", plugin: "event-storage", settings: || json!({}) },
     Default { slot: "router.policy", plugin: "router-round-robin", settings: || json!({}) },
     Default { slot: "auth.policy", plugin: "auth-scopes", settings: closed },
 ];

@@ -12,6 +12,7 @@ fn the_first_start_binds_the_defaults() {
         ("kv.store", "kv-storage"),
         ("discovery.registry", "discovery-storage"),
         ("config.store", "config-storage"),
+        ("event.broker", "event-storage"),
         ("auth.policy", "auth-scopes"),
         ("router.policy", "router-round-robin"),
     ] {

@@ -6,6 +6,7 @@
 
 mod commands;
 mod configurations;
+mod events;
 mod lifecycle;
 mod refusals;
 mod reload;

@@ -35,8 +35,15 @@ pub(crate) fn platform() -> Command {
 /// The components that `cargo xtask plugins` builds.
 pub(crate) fn plugins() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/plugins");
-    for name in ["kv-storage", "kv-memory", "discovery-storage", "config-storage", "auth-scopes", "router-round-robin"]
-    {
+    for name in [
+        "kv-storage",
+        "kv-memory",
+        "discovery-storage",
+        "config-storage",
+        "event-storage",
+        "auth-scopes",
+        "router-round-robin",
+    ] {
         let file = folder.join(name).with_extension("wasm");
         assert!(file.is_file(), "`{}` is missing; run `cargo xtask plugins` first", file.display());
     }
