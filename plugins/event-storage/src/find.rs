@@ -235,9 +235,14 @@ pub(crate) fn at_time(found: &Found, time_ms: u64) -> Result<u64> {
 /// Events with a revision greater than `after`. They are told by the records of topics: what retention removes is no news.
 pub(crate) fn changes(selector: &str, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Event>> {
     let mut ranges: BTreeMap<String, (Found, u64, u64)> = BTreeMap::new();
-    let mut count = 0_u64;
+    let (mut count, mut revision) = (0_u64, 0);
     for change in TABLE.changes(&key::topic(selector), after, limit, wait_ms)? {
         let Change::Put(entry) = change else { continue };
+        // What one commit brought to several topics is told together.
+        if count >= u64::from(limit) && entry.revision != revision {
+            break;
+        }
+        revision = entry.revision;
         let found = Found::of(&entry)?;
         if !selector.is_empty() && found.name != selector {
             continue;
@@ -247,9 +252,6 @@ pub(crate) fn changes(selector: &str, after: u64, limit: u32, wait_ms: u32) -> R
         match ranges.get_mut(&found.name) {
             Some(range) if range.0.place == found.place => (range.0, range.2) = (found, to),
             _ => drop(ranges.insert(found.name.clone(), (found, from, to))),
-        }
-        if count >= u64::from(limit) {
-            break;
         }
     }
     let mut events = Vec::new();

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, pin::Pin};
 use futures::{Stream, StreamExt};
 use platform_capability::{Call, event};
 
-use super::{Event, Result, check_name, check_types, deliver::renewed, selects};
+use super::{Event, Result, ask, check_name, check_types, deliver::renewed, selects};
 use crate::{provider::Watched, watch};
 
 /// Events that are read at once while catching up.
@@ -20,7 +20,9 @@ struct Following {
     types: Vec<String>,
     /// Sequence that comes next.
     next: u64,
-    /// Revision of the last event that came.
+    /// Last sequence that is known of, whether or not it was asked for.
+    top: u64,
+    /// Revision at which that was so.
     seen: u64,
     /// Whether everything before `next` is known, so that news can be taken as they come.
     current: bool,
@@ -40,13 +42,15 @@ impl Event {
         check_types(&types)?;
         let news = self.news(call, topic).await?;
         let last = self.topic(&renewed(call), topic).await?.last;
+        let seen = ask(self.provider.revision(&renewed(call)).await)?;
         let following = Following {
             event: self.clone(),
             call: call.clone(),
             topic: topic.to_owned(),
             types,
             next: from.unwrap_or(last + 1).max(1),
-            seen: 0,
+            top: last,
+            seen,
             current: false,
             ready: VecDeque::new(),
             news,
@@ -65,7 +69,7 @@ impl Following {
         loop {
             while let Some(event) = self.ready.pop_front() {
                 self.next = event.sequence + 1;
-                self.seen = self.seen.max(event.revision);
+                self.know(&event);
                 if selects(&self.types, &event.content.type_) {
                     return Ok(event);
                 }
@@ -80,21 +84,26 @@ impl Following {
         }
     }
 
+    fn know(&mut self, event: &event::Event) {
+        self.top = self.top.max(event.sequence);
+        self.seen = self.seen.max(event.revision);
+    }
+
     /// Takes the next news.
     async fn listen(&mut self) -> Result<()> {
         match self.news.next().await {
             Some(Ok(watch::Event::Changes(events))) => {
                 let mut next = self.next;
                 for event in events {
-                    if event.sequence < next && event.revision <= self.seen {
-                        continue;
-                    }
-                    if event.sequence < next {
+                    if event.sequence <= self.top && event.revision > self.seen {
                         // A topic that was removed and made again begins anew.
-                        self.next = event.sequence;
+                        (self.next, self.top, self.current) = (1, 0, false);
                         self.ready.clear();
-                        self.current = false;
                         return Ok(());
+                    }
+                    self.know(&event);
+                    if event.sequence < next {
+                        continue;
                     }
                     // News without data may be those whose data was left out.
                     if event.sequence > next || event.content.data.is_empty() {
