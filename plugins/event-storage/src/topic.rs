@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Time that is left to an answer when the rest of a removal is put off.
-const RESERVE: Duration = Duration::from_secs(1);
+const RESERVE: Duration = Duration::from_millis(500);
 /// Most keys that are removed at once.
 const REMOVED_AT_ONCE: u32 = 500;
 /// Removed topics whose rest is looked after by one call.

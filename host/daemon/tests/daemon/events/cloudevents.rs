@@ -31,7 +31,7 @@ fn the_sdk_sends_in_every_mode_and_reads_the_stream() {
     daemon.ok(&["event", "topic", "create", "orders"]);
     let url = format!("http://{}/cloudevents/orders", daemon.address().unwrap());
     let token = fs::read_to_string(data.join("admin.token")).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/events/cloudevents.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/events/sdk.py");
     let output = Command::new(python).arg(script).args([&url, token.trim()]).output().unwrap();
     assert!(output.status.success(), "{}{}\n{}", text(&output.stdout), text(&output.stderr), daemon.log());
     let tree = daemon.ok(&["event", "tree", "b"]);
