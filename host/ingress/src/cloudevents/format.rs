@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use platform_capability::event::Event;
 use platform_dataplane::NewEvent;
 use serde_json::{Map, Value};
@@ -23,8 +23,6 @@ const PREFIX: &str = "ce-";
 const ROOT: &str = "rootid";
 /// Attribute that holds the parent.
 const PARENT: &str = "parentid";
-/// What is escaped in headers, besides everything that is no ASCII.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The events of a request, in whichever mode it is.
 pub(super) fn incoming(headers: &HeaderMap, body: &Bytes) -> Result<Vec<NewEvent>, Fault> {
@@ -147,7 +145,7 @@ fn assemble(mut attributes: BTreeMap<String, String>, content_type: String, data
 }
 
 /// The attributes of an event, data apart.
-pub(super) fn attributes(event: &Event) -> BTreeMap<String, String> {
+fn attributes(event: &Event) -> BTreeMap<String, String> {
     let content = &event.content;
     let named =
         |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -194,18 +192,6 @@ pub(super) fn structured(event: &Event) -> Value {
     };
     members.insert(name.to_owned(), data);
     Value::Object(members)
-}
-
-/// The headers of an event in the binary mode; its data is the body.
-#[cfg_attr(not(test), expect(dead_code, reason = "webhooks send it"))]
-pub(super) fn headers(event: &Event) -> Vec<(String, String)> {
-    let header =
-        |(name, value): (String, String)| (format!("{PREFIX}{name}"), utf8_percent_encode(&value, ESCAPED).to_string());
-    let mut headers: Vec<_> = attributes(event).into_iter().map(header).collect();
-    if !event.content.content_type.is_empty() {
-        headers.push((header::CONTENT_TYPE.to_string(), event.content.content_type.clone()));
-    }
-    headers
 }
 
 #[cfg(test)]
@@ -276,9 +262,10 @@ mod tests {
         ];
         let found = request(&headers, "hello").unwrap().remove(0);
         assert_eq!((found.metadata["subject"].as_str(), found.root.as_str()), ("Euro €", "0"));
-        let out: BTreeMap<_, _> = self::headers(&kept(found)).into_iter().collect();
-        for (name, value) in headers {
-            assert_eq!(out.get(name).map(String::as_str), Some(value), "{name}");
+        let out = structured(&kept(found));
+        for (name, value) in [("id", "1"), ("source", "/s"), ("subject", "Euro €"), ("rootid", "0"), ("data", "hello")]
+        {
+            assert_eq!(out[name], value, "{name}");
         }
     }
 

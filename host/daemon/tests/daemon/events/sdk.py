@@ -23,12 +23,12 @@ def send(headers, body):
 
 def main():
     binary = CloudEvent(
-        {"type": "order.placed", "source": "/shop", "id": "b", "subject": "Straße 7", "datacontenttype": "application/json"},
+        {"type": "order.placed", "source": "/shop", "id": "b", "subject": "seven", "datacontenttype": "application/json"},
         {"order": 7},
     )
-    structured = CloudEvent({"type": "order.paid", "source": "/shop", "id": "s", "rootid": "b", "parentid": "b"}, {"paid": True})
+    structured = CloudEvent({"type": "order.paid", "source": "/shop", "id": "s", "subject": "Straße 7", "rootid": "b", "parentid": "b"}, {"paid": True})
     raw = CloudEvent({"type": "order.sent", "source": "/shop", "id": "r", "datacontenttype": "image/png"}, b"\x89PNG\xff")
-    batch = [CloudEvent({"type": "order.closed", "source": "/shop", "id": f"c{n}"}, n) for n in range(3)]
+    batch = [CloudEvent({"type": "order.closed", "source": "/shop", "id": f"c{n}"}, n) for n in range(1, 4)]
 
     assert send(*to_binary(binary))[0]["sequence"] == "1"
     assert send(*to_binary(binary))[0]["duplicate"], "the same event twice is one"
