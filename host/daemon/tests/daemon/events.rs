@@ -119,7 +119,7 @@ fn subscriptions_deliver_until_acknowledged_and_go_on_after_a_restart() {
     ]);
     assert_eq!((&lines(&seen)[0]["event"]["sequence"], &lines(&seen)[0]["attempt"]), (&json!("1"), &json!(1)));
     let mut watch = Watch::start(&data, &["event", "subscribe", "orders", "billing"]);
-    let mut seen = vec![watch.change(), watch.change()];
+    let mut seen = [watch.change(), watch.change()];
     seen.sort_by_key(|delivery| delivery["event"]["sequence"].as_str().unwrap().to_owned());
     assert_eq!(seen[0]["attempt"], 2, "it comes again: nobody acknowledged it");
     daemon.ok(&["event", "publish", "orders", "order.sent", "three"]);

@@ -169,6 +169,12 @@ impl Transformation {
     }
 }
 
+impl Default for Transformation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<P: Filter + Instance<State = P>> Guest for Adapter<P> {
     fn filter(
         topic: String, kind: String, origin: String, publisher: String, candidate: &candidates::Candidate,
