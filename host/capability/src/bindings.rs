@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync", "../../wit/db"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync", "../../wit/db", "../../wit/event"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -29,6 +29,10 @@ wasmtime::component::bindgen!({
             import platform:sync/lock@0.1.0;
             import platform:db/types@0.1.0;
             import platform:db/store@0.1.0;
+            import platform:event/types@0.1.0;
+            import platform:event/broker@0.1.0;
+            import platform:event/candidates@0.1.0;
+            import platform:event/filter@0.1.0;
         }
     ",
     world: "platform:host/host",
@@ -66,6 +70,7 @@ wasmtime::component::bindgen!({
     with: {
         "platform:auth/types.request": crate::auth::Request,
         "platform:config/proposals.proposal": crate::config::Proposal,
+        "platform:event/candidates.candidate": crate::event::Candidate,
     },
     additional_derives: [PartialEq],
     include_component_type: true,

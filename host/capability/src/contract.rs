@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, config, db, discovery, guest::Guest, kv, router, sync};
+use crate::{auth, bindings, config, db, discovery, event, guest::Guest, kv, router, sync};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -37,6 +37,12 @@ pub enum SlotKind {
     /// Provider of the db capability.
     #[serde(rename = "db.store")]
     DbStore,
+    /// Provider of the event capability.
+    #[serde(rename = "event.broker")]
+    EventBroker,
+    /// Chain of decisions on which events are kept, and how.
+    #[serde(rename = "event.filter")]
+    EventFilter,
 }
 
 /// The text names no kind of slot.
@@ -46,7 +52,7 @@ pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::KvStore,
         Self::DiscoveryRegistry,
         Self::AuthPolicy,
@@ -55,6 +61,8 @@ impl SlotKind {
         Self::ConfigValidator,
         Self::SyncLock,
         Self::DbStore,
+        Self::EventBroker,
+        Self::EventFilter,
     ];
 
     /// The kind's name.
@@ -69,6 +77,8 @@ impl SlotKind {
             Self::ConfigValidator => "config.validator",
             Self::SyncLock => "sync.lock",
             Self::DbStore => "db.store",
+            Self::EventBroker => "event.broker",
+            Self::EventFilter => "event.filter",
         }
     }
 
@@ -84,6 +94,8 @@ impl SlotKind {
             Self::ConfigValidator => config::validator::INTERFACE,
             Self::SyncLock => sync::INTERFACE,
             Self::DbStore => db::INTERFACE,
+            Self::EventBroker => event::INTERFACE,
+            Self::EventFilter => event::filter::INTERFACE,
         }
     }
 
@@ -99,29 +111,43 @@ impl SlotKind {
             Self::ConfigValidator => config::validator::FUNCTIONS,
             Self::SyncLock => sync::FUNCTIONS,
             Self::DbStore => db::FUNCTIONS,
+            Self::EventBroker => event::FUNCTIONS,
+            Self::EventFilter => event::filter::FUNCTIONS,
         }
     }
 
     /// Whether it holds an ordered chain; else one component.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        matches!(self, Self::AuthPolicy | Self::ConfigValidator)
+        matches!(self, Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter)
     }
 
     /// Whether it holds providers; else decisions.
     #[must_use]
     pub fn is_provider(self) -> bool {
-        matches!(self, Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock | Self::DbStore)
+        matches!(
+            self,
+            Self::KvStore
+                | Self::DiscoveryRegistry
+                | Self::ConfigStore
+                | Self::SyncLock
+                | Self::DbStore
+                | Self::EventBroker
+        )
     }
 
     /// How instances are used when neither manifest nor operator says.
     #[must_use]
     pub fn mode(self) -> Mode {
         match self {
-            Self::AuthPolicy | Self::ConfigValidator => Mode::Fresh,
-            Self::KvStore | Self::DiscoveryRegistry | Self::RouterPolicy | Self::ConfigStore | Self::SyncLock | Self::DbStore => {
-                Mode::Reused
-            }
+            Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter => Mode::Fresh,
+            Self::KvStore
+            | Self::DiscoveryRegistry
+            | Self::RouterPolicy
+            | Self::ConfigStore
+            | Self::SyncLock
+            | Self::DbStore
+            | Self::EventBroker => Mode::Reused,
         }
     }
 
@@ -129,10 +155,19 @@ impl SlotKind {
     #[must_use]
     pub fn limits(self) -> Limits {
         match self {
-            Self::KvStore | Self::DiscoveryRegistry | Self::ConfigStore | Self::SyncLock | Self::DbStore => Limits::provider(),
+            Self::KvStore
+            | Self::DiscoveryRegistry
+            | Self::ConfigStore
+            | Self::SyncLock
+            | Self::DbStore
+            | Self::EventBroker => Limits::provider(),
             Self::AuthPolicy | Self::RouterPolicy => Limits::decision(),
             // Two documents of 1 MiB, which take many times that much once they are read.
             Self::ConfigValidator => Limits { memory_kib: 64 << 10, deadline_ms: 1000, ..Limits::decision() },
+            // Data of 1 MiB, read and written.
+            Self::EventFilter => {
+                Limits { memory_kib: 32 << 10, deadline_ms: 500, transfer_kib: 4 << 10, ..Limits::decision() }
+            }
         }
     }
 

@@ -5,13 +5,13 @@ pub(crate) const LIFECYCLE: usize = 4;
 
 macro_rules! functions {
     ($interface:literal from $first:expr; $($(#[$doc:meta])* $name:ident = $wit:literal ($($param:ty),*) -> $result:ty;)+) => {
-        enum Index { $($name),+ }
+        enum FunctionNumber { $($name),+ }
         $(
             $(#[$doc])*
             #[derive(Debug)]
             pub enum $name {}
             impl platform_runtime::Function for $name {
-                const INDEX: usize = $first + Index::$name as usize;
+                const INDEX: usize = $first + FunctionNumber::$name as usize;
                 const INTERFACE: &'static str = $interface;
                 const NAME: &'static str = $wit;
                 type Params<'a> = ($($param,)*);

@@ -112,12 +112,14 @@ pub fn need(interface: &str) -> Need {
         | "platform:router/types"
         | "platform:config/types"
         | "platform:sync/types"
-        | "platform:db/types" => Need::Nothing,
+        | "platform:db/types"
+        | "platform:event/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
         "platform:config/proposals" => Need::Slot(SlotKind::ConfigValidator),
+        "platform:event/candidates" => Need::Slot(SlotKind::EventFilter),
         _ if name.starts_with("wasi:sockets/") => Need::Network,
         _ if ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
             .iter()

@@ -13,7 +13,9 @@ use crate::{
     auth::Facts,
     config::Proposed,
     context::{Call, CallContext},
-    discovery, kv,
+    discovery,
+    event::Draft,
+    kv,
     plugin::LogMeter,
     router::NodeTable,
     wasi::Wasi,
@@ -50,6 +52,8 @@ pub struct Guest {
     pub facts: Option<Arc<dyn Facts>>,
     /// Change that a config validator decides on.
     pub proposal: Option<Arc<dyn Proposed>>,
+    /// Event that an event filter decides on.
+    pub draft: Option<Arc<Draft>>,
     /// Nodes that a router policy picks from.
     pub nodes: Option<Arc<NodeTable>>,
     /// Zone of the caller that a router policy picks for.
@@ -70,6 +74,7 @@ impl Guest {
             until,
             facts: None,
             proposal: None,
+            draft: None,
             nodes: None,
             zone: Box::default(),
             tables: HashMap::new(),

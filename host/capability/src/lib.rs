@@ -11,6 +11,7 @@ mod context;
 mod contract;
 pub mod db;
 pub mod discovery;
+pub mod event;
 mod fence;
 mod functions;
 mod grant;

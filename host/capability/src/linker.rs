@@ -85,7 +85,13 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         SlotKind::ConfigValidator => {
             platform::config::proposals::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
         }
-        SlotKind::KvStore | SlotKind::DiscoveryRegistry | SlotKind::ConfigStore | SlotKind::SyncLock | SlotKind::DbStore => {}
+        SlotKind::EventFilter => platform::event::candidates::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?,
+        SlotKind::KvStore
+        | SlotKind::DiscoveryRegistry
+        | SlotKind::ConfigStore
+        | SlotKind::SyncLock
+        | SlotKind::DbStore
+        | SlotKind::EventBroker => {}
     }
     let mut asynchronous = false;
     if imported("platform:storage/") {
@@ -118,7 +124,8 @@ fn add_free(linker: &mut Linker<Seat<Guest>>) -> wasmtime::Result<()> {
     platform::router::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::config::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::sync::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
-    platform::db::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
+    platform::db::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    platform::event::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
 }
 
 fn guest(seat: &mut Seat<Guest>) -> &mut Guest {

@@ -70,6 +70,7 @@ pub fn suite(kind: SlotKind) -> &'static [Check] {
         SlotKind::RouterPolicy => router::SUITE,
         SlotKind::ConfigStore => config::STORE,
         SlotKind::ConfigValidator => config::VALIDATOR,
+        SlotKind::SyncLock | SlotKind::DbStore | SlotKind::EventBroker | SlotKind::EventFilter => &[],
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use platform_storage::{Error as StorageError, Scope, Storage};
+use platform_storage::{Error as StorageError, Item, Scope, Storage};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const RECORDS_MAX: u64 = 100_000;
 const TRIM_EVERY: u64 = 1000;
 /// Records read at once.
 const BATCH: u64 = 500;
+/// Records that are told of at once.
+const TOLD_AT_ONCE: usize = 100;
 /// Longest text of a record, in characters.
 const TEXT_CHARS_MAX: usize = 2000;
 
@@ -95,6 +97,14 @@ impl Audit {
         }
     }
 
+    /// Records after a number, the oldest first; waits up to `wait` for the first one.
+    pub(crate) async fn after(&self, number: u64, wait: Duration) -> Result<Vec<AuditRecord>> {
+        let (first, _) = self.storage.bounds(&self.scope, JOURNAL).await?;
+        let from = first.max(number.saturating_add(1));
+        let items = self.storage.read(&self.scope, JOURNAL, from, TOLD_AT_ONCE, wait).await?;
+        items.into_iter().map(|item| record(&item)).collect()
+    }
+
     /// Records before the number `before` (none: all), the newest first, at most `limit`, about `subject` unless that is
     /// empty.
     pub(crate) async fn read(&self, before: Option<u64>, limit: usize, subject: &str) -> Result<Vec<AuditRecord>> {
@@ -111,12 +121,9 @@ impl Audit {
                 Err(error) => return Err(error.into()),
             };
             for item in items.into_iter().rev().filter(|item| item.sequence < end) {
-                let event: AuditEvent = serde_json::from_slice(&item.data).map_err(|error| Error::Record {
-                    key: format!("{JOURNAL} {}", item.sequence),
-                    why: error.to_string(),
-                })?;
-                if subject.is_empty() || is_about(&event.subject, subject) {
-                    records.push(AuditRecord { sequence: item.sequence, time_ns: item.time_ns, event });
+                let record = record(&item)?;
+                if subject.is_empty() || is_about(&record.event.subject, subject) {
+                    records.push(record);
                     if records.len() == limit {
                         break;
                     }
@@ -126,6 +133,12 @@ impl Audit {
         }
         Ok(records)
     }
+}
+
+fn record(item: &Item) -> Result<AuditRecord> {
+    let event = serde_json::from_slice(&item.data)
+        .map_err(|error| Error::Record { key: format!("{JOURNAL} {}", item.sequence), why: error.to_string() })?;
+    Ok(AuditRecord { sequence: item.sequence, time_ns: item.time_ns, event })
 }
 
 /// A plugin's name stands for all of its versions.

@@ -9,6 +9,7 @@ mod grant;
 mod install;
 mod restore;
 mod rollback;
+mod tell;
 
 use std::{
     collections::{BTreeMap, HashMap},

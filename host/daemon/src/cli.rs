@@ -11,6 +11,7 @@ mod db;
 mod discovery;
 mod document;
 mod ends;
+mod event;
 mod failure;
 mod input;
 mod kv;
@@ -119,6 +120,9 @@ enum ClientCommand {
     /// Reads and changes configurations of services; shows and checks the settings of the daemon.
     #[command(subcommand)]
     Config(config::Command),
+    /// Publishes events and hands them out, replays and searches what happened.
+    #[command(subcommand)]
+    Event(event::Command),
     /// Prints a script that completes commands in a shell.
     #[command(
         after_help = "Example:\n  platform completion bash > ~/.local/share/bash-completion/completions/platform"
@@ -192,6 +196,7 @@ fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Fai
             ClientCommand::Router(command) => Box::pin(router::run(context, command)).await,
             ClientCommand::Auth(command) => Box::pin(auth::run(context, command)).await,
             ClientCommand::Config(command) => Box::pin(config::run(context, command)).await,
+            ClientCommand::Event(command) => Box::pin(event::run(context, command)).await,
             ClientCommand::Completion { shell } => complete(shell),
         }
     })

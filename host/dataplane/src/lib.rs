@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Auth`], [`Router`].
+//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
@@ -15,6 +15,7 @@ mod db;
 mod discovery;
 mod drain;
 mod error;
+mod event;
 mod kv;
 mod metrics;
 mod plane;
@@ -38,6 +39,9 @@ pub use config::{
 pub use db::{Carried, CarryError, Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
+pub use event::{
+    Consumer, Event as Events, EventError, NewEvent, Node, Outcome, PLATFORM_TOPIC, Receipt, Tree, platform_event,
+};
 pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};
 pub use plane::{Plane, PlaneConfig, PlaneParts};

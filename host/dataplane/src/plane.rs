@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, kv::Kv, router::Router, slot::Slot,
-    slot_name::SlotName, status::SlotStatus, sync::Sync,
+    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, event::Event, kv::Kv, router::Router,
+    slot::Slot, slot_name::SlotName, status::SlotStatus, sync::Sync,
 };
 
 /// How bindings are exchanged.
@@ -81,6 +81,7 @@ pub struct Plane {
     config: Config,
     sync: Sync,
     db: Db,
+    event: Event,
     auth: Auth,
     router: Router,
 }
@@ -129,6 +130,7 @@ impl Plane {
             config: Config::new(Weak::clone(this)),
             sync: Sync::new(Weak::clone(this)),
             db: Db::new(Weak::clone(this)),
+            event: Event::new(Weak::clone(this)),
             auth: Auth::new(Weak::clone(this)),
             router: Router::new(Weak::clone(this)),
             parts,
@@ -160,9 +162,17 @@ impl Plane {
     }
 
     /// The db capability.
+    #[must_use]
     pub fn db(&self) -> &Db {
         &self.db
     }
+
+    /// The event capability.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
     /// The auth capability.
     #[must_use]
     pub fn auth(&self) -> &Auth {

@@ -130,6 +130,9 @@ impl<C: Capability> Provider<C> {
     {
         let answer = self.call_in::<F, R>(call, part, params).await?;
         self.hubs.kick(&call.namespace, part);
+        if let Ok(plane) = self.plane() {
+            plane.event().tell_of(C::KIND, &call.namespace);
+        }
         Ok(answer)
     }
 

@@ -14,6 +14,7 @@ use tonic::{Code, Status, body::Body};
 use crate::{
     admission::{Admission, Demand, unauthenticated},
     check::{Checker, forward_auth::Door},
+    cloudevents::CloudEvents,
     exposition::Format,
     fault::{self, Fault},
     health::Health,
@@ -31,6 +32,7 @@ pub(crate) struct Front {
     pub(crate) plane: Arc<Plane>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) checker: Arc<Checker>,
+    pub(crate) cloudevents: CloudEvents,
     pub(crate) health: Health,
     pub(crate) requests: Arc<Requests>,
     pub(crate) openapi: Bytes,
@@ -48,6 +50,9 @@ impl Front {
         if let Some(door) = Door::at(uri.path()) {
             // The body, if a gateway sends one, is none of our business.
             return self.checker.forward(door, &request.into_parts().0).await;
+        }
+        if let Some(topic) = CloudEvents::topic(uri.path()) {
+            return self.cloudevents.answer(topic, request).await;
         }
         let path = request.uri().path();
         let plain = [Method::GET, Method::HEAD].contains(request.method());

@@ -8,6 +8,7 @@ mod config;
 mod db;
 mod discovery;
 mod error;
+mod event;
 mod kv;
 mod page;
 mod plugins;
@@ -32,6 +33,7 @@ pub(crate) use config::ConfigService;
 pub(crate) use db::DbService;
 pub(crate) use discovery::DiscoveryService;
 pub(crate) use error::status;
+pub(crate) use event::EventService;
 pub(crate) use kv::KvService;
 pub(crate) use plugins::PluginsService;
 pub(crate) use router::RouterService;
@@ -69,8 +71,14 @@ fn value(json: &serde_json::Value) -> Value {
 }
 
 /// A moment as a message.
-fn timestamp(unix_ms: u64) -> Timestamp {
+pub(crate) fn timestamp(unix_ms: u64) -> Timestamp {
     (UNIX_EPOCH + Duration::from_millis(unix_ms)).into()
+}
+
+/// Unix time in milliseconds; what is before 1970 is 0.
+fn milliseconds(time: &Timestamp) -> u64 {
+    let seconds = u64::try_from(time.seconds).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.nanos / 1_000_000).unwrap_or(0))
 }
 
 /// The admission of a request.

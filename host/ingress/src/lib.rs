@@ -5,11 +5,12 @@
 //!
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
-//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways; `health`, `metrics` and `openapi` tell
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;
 mod check;
+mod cloudevents;
 mod config;
 mod exposition;
 mod fault;
@@ -31,8 +32,8 @@ use platform_control::Control;
 use platform_dataplane::Plane;
 use platform_proto::{
     auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer, db::v1::db_server::DbServer,
-    discovery::v1::discovery_server::DiscoveryServer, kv::v1::kv_server::KvServer,
-    plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
+    discovery::v1::discovery_server::DiscoveryServer, event::v1::events_server::EventsServer,
+    kv::v1::kv_server::KvServer, plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer, sync::v1::sync_server::SyncServer,
 };
 use prost_reflect::DescriptorPool;
@@ -43,11 +44,11 @@ use tonic_health::pb::health_server::HealthServer;
 
 use admission::Admission;
 use check::{Checker, ext_authz::ExtAuthz};
+use cloudevents::CloudEvents;
 use front::Front;
 use grpc::{
-    AuthService, ConfigService, DbService, DiscoveryService, KvService, PluginsService, RouterService, ServerService,
-    Shared,
-    SyncService,
+    AuthService, ConfigService, DbService, DiscoveryService, EventService, KvService, PluginsService, RouterService,
+    ServerService, Shared, SyncService,
 };
 use health::Health;
 use identity::Authenticator;
@@ -140,7 +141,11 @@ impl Config {
             version: version.clone(),
         };
         let resp = self.resp.build(shared).await?;
-        let routes = self.routes(parts, &health, &draining, authenticator)?;
+        let watches = Arc::new(Semaphore::new(self.limits.watches_max.min(Semaphore::MAX_PERMITS)));
+        let served = Shared { plane: Arc::clone(&plane), draining: draining.clone(), watches };
+        let cloudevents =
+            CloudEvents { shared: served.clone(), admission: Arc::clone(&admission), limits: self.limits.clone() };
+        let routes = self.routes(parts, served, &health, authenticator)?;
         let ext_authz = AuthorizationServer::new(ExtAuthz::new(Arc::clone(&checker)))
             .max_decoding_message_size(self.limits.request_bytes);
         let methods = Arc::new(Methods { routes, ext_authz, requests: Arc::clone(&requests) });
@@ -152,6 +157,7 @@ impl Config {
             plane,
             admission,
             checker,
+            cloudevents,
             health,
             requests,
             openapi,
@@ -163,10 +169,8 @@ impl Config {
     }
 
     fn routes(
-        &self, parts: Parts, health: &Health, draining: &CancellationToken, authenticator: Arc<Authenticator>,
+        &self, parts: Parts, shared: Shared, health: &Health, authenticator: Arc<Authenticator>,
     ) -> Result<Routes, IngressError> {
-        let watches = Arc::new(Semaphore::new(self.limits.watches_max.min(Semaphore::MAX_PERMITS)));
-        let shared = Shared { plane: parts.plane, draining: draining.clone(), watches };
         let server = ServerService { shared: shared.clone(), health: health.clone(), about: Arc::new(parts.about) };
         let limit = self.limits.request_bytes;
         let mut builder = Routes::builder();
@@ -176,6 +180,7 @@ impl Config {
             .add_service(ConfigServer::new(ConfigService(shared.clone())).max_decoding_message_size(limit))
             .add_service(SyncServer::new(SyncService(shared.clone())).max_decoding_message_size(limit))
             .add_service(DbServer::new(DbService(shared.clone())).max_decoding_message_size(limit))
+            .add_service(EventsServer::new(EventService(shared.clone())).max_decoding_message_size(limit))
             .add_service(RouterServer::new(RouterService(shared.clone())).max_decoding_message_size(limit))
             .add_service(AuthServer::new(AuthService { shared, authenticator }).max_decoding_message_size(limit))
             .add_service(ServerServer::new(server).max_decoding_message_size(limit))

@@ -61,6 +61,12 @@ capability!(
 capability!(
     /// Records in tables.
     db, "platform.db.v1"
+);
+capability!(
+    /// The stream of what happened.
+    event, "platform.event.v1"
+);
+capability!(
     /// May this caller do this?
     auth, "platform.auth.v1"
 );
@@ -86,7 +92,7 @@ mod tests {
         let pool = DescriptorPool::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let http = pool.get_extension_by_name("google.api.http").unwrap();
         let ours: Vec<_> = pool.services().filter(|service| service.package_name().starts_with("platform.")).collect();
-        assert_eq!(ours.len(), 8);
+        assert_eq!(ours.len(), 10);
         for method in ours.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
             assert!(method.options().has_extension(&http), "`{}` has no HTTP mapping", method.full_name());
         }

@@ -146,6 +146,34 @@ pub mod config_validator {
     });
 }
 
+/// Slot `event.broker`.
+pub mod event_broker {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/event"],
+        inline: "package platform:sdk@0.1.0; world sdk-event-broker { export platform:event/broker@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `event.filter`.
+pub mod event_filter {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/event"],
+        inline: "package platform:sdk@0.1.0;
+            world sdk-event-filter {
+                import platform:event/candidates@0.1.0;
+                export platform:event/filter@0.1.0;
+            }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
 /// Tables and journals, for plugins with the grant `storage`. Writes borrow what they write: values may be megabytes.
 pub mod storage {
     wit_bindgen::generate!({

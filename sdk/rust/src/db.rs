@@ -191,6 +191,9 @@ impl From<storage::Error> for Error {
             storage::Error::TooLarge(what) | storage::Error::Full(what) => Self::TooLarge(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),
+            storage::Error::Stale(seen) => {
+                Self::Invalid(format!("the call is fenced, and token {seen} was seen already"))
+            }
             storage::Error::Other(why) => Self::Other(why),
         }
     }

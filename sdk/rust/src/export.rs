@@ -99,8 +99,8 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// ```
 ///
 /// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
-/// `config::Validator` and `sync::Locks` and `db::Store`. All options may be left out, their order is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the
-/// plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
+/// `config::Validator`, `sync::Locks`, `db::Store`, `event::Broker` and `event::Filter`. All options may be left out, their order
+/// is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
 /// In a Wasm build it makes the component's exports and the manifest; in a native build, such as a unit test, neither.
 #[macro_export]
@@ -155,6 +155,18 @@ macro_rules! export {
     (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component plugin, config_validator, "config.validator", $plugin, $($($options)*)?,);
+    };
+    (event::Broker for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Broker, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, event_broker, "event.broker", $plugin, $($($options)*)?,);
+    };
+    (event::Broker + Handover for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Broker, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component stateful, event_broker, "event.broker", $plugin, $($($options)*)?,);
+    };
+    (event::Filter for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance event, Filter, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, event_filter, "event.filter", $plugin, $($($options)*)?,);
     };
     (@instance $slot:ident, $trait:ident, $plugin:ty, $state:ty, |$made:ident| $wrap:expr, |$held:ident| $unwrap:expr) => {
         // In a native build nothing else makes the plugin, and the compiler would call it dead.

@@ -43,6 +43,8 @@
 //! | `config.validator` | [`config::Validator`] |
 //! | `sync.lock` | [`sync::Locks`] |
 //! | `db.store` | [`db::Store`] |
+//! | `event.broker` | [`event::Broker`] |
+//! | `event.filter` | [`event::Filter`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
@@ -61,6 +63,7 @@ pub mod config;
 pub mod context;
 pub mod db;
 pub mod discovery;
+pub mod event;
 pub mod fence;
 mod handover;
 pub mod kv;

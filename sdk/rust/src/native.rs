@@ -77,6 +77,21 @@ pub struct Proposed {
     pub roles: Vec<String>,
 }
 
+/// An event that a filter may be asked about.
+#[derive(Debug, Clone, Default)]
+pub struct Candidate {
+    /// Its id.
+    pub id: String,
+    /// Facts beside the data.
+    pub metadata: BTreeMap<String, String>,
+    /// Media type of the data.
+    pub content_type: String,
+    /// The data.
+    pub data: Vec<u8>,
+    /// Roles of the publisher.
+    pub roles: Vec<String>,
+}
+
 /// Live figures of one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {

@@ -31,7 +31,7 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 9] = [
+const SERVERS: [Server; 11] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
@@ -43,6 +43,10 @@ const SERVERS: [Server; 9] = [
         source: Source::Unpacked { package: "nats-server", least: [2, 12], executable: "usr/sbin/nats-server" },
     },
     Server { program: "postgres", source: Source::Apt("postgresql") },
+    Server {
+        program: "cloudevents-sdk",
+        source: Source::Python { package: "cloudevents==1.*", executable: "cloudevents/__init__.py" },
+    },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",

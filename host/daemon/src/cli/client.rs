@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use platform_proto::{
     FENCING_HEADER, NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
-    db::v1::db_client::DbClient, discovery::v1::discovery_client::DiscoveryClient, kv::v1::kv_client::KvClient,
-    plugin::v1::plugins_client::PluginsClient, router::v1::router_client::RouterClient,
-    server::v1::server_client::ServerClient, sync::v1::sync_client::SyncClient,
+    db::v1::db_client::DbClient, discovery::v1::discovery_client::DiscoveryClient,
+    event::v1::events_client::EventsClient, kv::v1::kv_client::KvClient, plugin::v1::plugins_client::PluginsClient,
+    router::v1::router_client::RouterClient, server::v1::server_client::ServerClient,
+    sync::v1::sync_client::SyncClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -84,6 +85,12 @@ impl Client {
     capability!(
         /// Records in tables.
         db, DbClient
+    );
+    capability!(
+        /// The stream of what happened.
+        events, EventsClient
+    );
+    capability!(
         /// May this caller do this?
         auth, AuthClient
     );

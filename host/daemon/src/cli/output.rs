@@ -106,6 +106,15 @@ impl Output {
         }
     }
 
+    /// Tells a person that a list is empty or not the whole of it.
+    pub(crate) fn remark(self, none: &str, is_empty: bool, next_page_token: &str) {
+        if !next_page_token.is_empty() {
+            self.note("there are more; raise `--limit`");
+        } else if is_empty {
+            self.note(none);
+        }
+    }
+
     /// Shows that something long goes on, to a person at a terminal.
     pub(crate) fn progress(self, text: String) -> Progress {
         if !self.is_human() || !io::stderr().is_terminal() {

@@ -2,7 +2,10 @@
 //!
 //! Owns their syntax; must not know what they are used for. Invariant: what does not parse names the forms that do.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use platform_base::clock;
+use prost_types::Timestamp;
 
 /// Reads `250ms`, `5s`, `2m`, `1h` or `7d`.
 ///
@@ -70,6 +73,22 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is no pair; write `KEY=VALUE`")),
     }
+}
+
+/// Reads a moment: `2026-01-31T12:00:00Z`, or how long ago, such as `1h`.
+///
+/// # Errors
+/// A sentence for the user.
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago: Duration = duration(text).map_err(|_no_duration| {
+        format!("`{text}` is no time; write it as `2026-01-31T12:00:00Z`, or how long ago, such as `1h`")
+    })?;
+    let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+    let then = Duration::from_millis(clock::unix_ms().saturating_sub(ago));
+    Ok((UNIX_EPOCH + then).into())
 }
 
 /// A size for people.

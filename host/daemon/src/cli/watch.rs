@@ -3,7 +3,7 @@
 //! Owns when to connect again and from which revision; must not know what changes. Invariant: a change is shown once, and
 //! none is left out unless the daemon says that it no longer has it.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use clap::Args;
 use prost::Message;
@@ -47,18 +47,29 @@ pub(crate) async fn follow<E: Message>(
     open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
     describe: impl Fn(&E) -> Option<Shown>,
 ) -> Result<Exit, Failure> {
-    let show = |event: E| {
-        let Some(shown) = describe(&event) else { return Ok(None) };
+    let show = async |_: &Client, event: E| {
+        let Some(shown) = describe(&event) else { return Ok(ControlFlow::Continue(None)) };
         let (revision, line) = match shown {
             Shown::Change(revision, words) => (revision, format!("{revision}  {words}")),
             Shown::Progress(revision) if extent.progress => (revision, format!("{revision}  progress")),
-            Shown::Progress(revision) => return Ok(Some(revision)),
+            Shown::Progress(revision) => return Ok(ControlFlow::Continue(Some(revision))),
         };
         context.output.event(name, &event, || line)?;
-        Ok(Some(revision))
+        Ok(ControlFlow::Continue(Some(revision)))
     };
+    stream(context, extent.after, open, show).await
+}
+
+/// Hands the messages of a stream to `take` until it breaks off or the user interrupts.
+///
+/// `open` starts a stream after a place, such as a revision; `take` says which place a message is at.
+pub(crate) async fn stream<E>(
+    context: &Context, after: Option<u64>,
+    open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
+    take: impl AsyncFnMut(&Client, E) -> Result<ControlFlow<(), Option<u64>>, Failure>,
+) -> Result<Exit, Failure> {
     tokio::select! {
-        ended = until_refused(context, extent.after, open, show) => ended,
+        ended = until_refused(context, after, open, take) => ended,
         interrupted = signal::ctrl_c() => Ok(interrupted.map(|()| Exit::Done)?),
     }
 }
@@ -66,19 +77,23 @@ pub(crate) async fn follow<E: Message>(
 async fn until_refused<E>(
     context: &Context, mut after: Option<u64>,
     open: impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
-    mut show: impl FnMut(E) -> Result<Option<u64>, Failure>,
+    mut take: impl AsyncFnMut(&Client, E) -> Result<ControlFlow<(), Option<u64>>, Failure>,
 ) -> Result<Exit, Failure> {
     let mut wait = FIRST_WAIT;
     let mut connected_before = false;
     loop {
         let lost = match start(context, &open, after).await {
-            Ok(mut stream) => {
+            Ok((client, mut stream)) => {
                 connected_before = true;
                 loop {
                     match stream.message().await {
                         Ok(Some(event)) => {
-                            after = show(event)?.or(after);
                             wait = FIRST_WAIT;
+                            match take(&client, event).await {
+                                Ok(ControlFlow::Continue(place)) => after = place.or(after),
+                                Ok(ControlFlow::Break(())) => return Ok(Exit::Done),
+                                Err(failure) => break failure,
+                            }
                         }
                         Ok(None) => break Failure::from(Status::unavailable("the daemon ended the stream")),
                         Err(status) => break Failure::from(status),
@@ -102,7 +117,8 @@ async fn until_refused<E>(
 async fn start<E>(
     context: &Context, open: &impl AsyncFn(&Client, Option<u64>) -> Result<Response<Streaming<E>>, Status>,
     after: Option<u64>,
-) -> Result<Streaming<E>, Failure> {
+) -> Result<(Client, Streaming<E>), Failure> {
     let client = context.connect().await?;
-    client.call_within(TIMEOUT, open(&client, after)).await
+    let stream = client.call_within(TIMEOUT, open(&client, after)).await?;
+    Ok((client, stream))
 }

@@ -74,6 +74,8 @@ impl Daemon {
         // The port is taken before slots are restored, so that a port in use shows at once.
         let ingress = daemon.front_doors(settings, plane, token, started_ms).await?;
         daemon.restore(settings).await;
+        daemon.plane.event().tell_changes();
+        daemon.control.tell_changes();
         daemon.serve(ingress)?;
         Ok(daemon)
     }

@@ -22,12 +22,13 @@ struct Default {
     settings: fn() -> Value,
 }
 
-const DEFAULTS: [Default; 6] = [
+const DEFAULTS: [Default; 8] = [
     Default { slot: "kv.store", plugin: "kv-storage", settings: || json!({}) },
     Default { slot: "discovery.registry", plugin: "discovery-storage", settings: || json!({}) },
     Default { slot: "config.store", plugin: "config-storage", settings: || json!({}) },
     Default { slot: "sync.lock", plugin: "sync-storage", settings: || json!({}) },
     Default { slot: "db.store", plugin: "db-storage", settings: || json!({}) },
+    Default { slot: "event.broker", plugin: "event-storage", settings: || json!({}) },
     Default { slot: "router.policy", plugin: "router-round-robin", settings: || json!({}) },
     Default { slot: "auth.policy", plugin: "auth-scopes", settings: closed },
 ];

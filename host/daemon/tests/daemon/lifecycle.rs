@@ -14,6 +14,7 @@ fn the_first_start_binds_the_defaults() {
         ("config.store", "config-storage"),
         ("sync.lock", "sync-storage"),
         ("db.store", "db-storage"),
+        ("event.broker", "event-storage"),
         ("auth.policy", "auth-scopes"),
         ("router.policy", "router-round-robin"),
     ] {

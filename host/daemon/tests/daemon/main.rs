@@ -7,6 +7,7 @@
 mod commands;
 mod configurations;
 mod db;
+mod events;
 mod lifecycle;
 mod locks;
 mod refusals;

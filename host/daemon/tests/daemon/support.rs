@@ -42,6 +42,7 @@ pub(crate) fn plugins() -> PathBuf {
         "config-storage",
         "sync-storage",
         "db-storage",
+        "event-storage",
         "auth-scopes",
         "router-round-robin",
     ] {

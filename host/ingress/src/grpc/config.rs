@@ -4,13 +4,13 @@ use futures::{StreamExt, stream};
 use platform_capability::{Call, config::Version};
 use platform_dataplane::{Action, Audit, Edit, Edited, Event, Read, Search, Seen};
 use platform_proto::config::v1::{self as proto, config_server::Config, watch_event};
-use prost_types::Timestamp;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
     Shared, admitted,
     error::status,
-    page::{Page, token},
+    milliseconds,
+    page::{Page, number, token},
     stream::Answers,
     timestamp,
 };
@@ -207,18 +207,6 @@ fn may_reveal(call: &Call) -> Result<(), Status> {
     }
     let message = format!("`{}` lacks the role `{SECRETS_ROLE}`, which sees secret values", call.subject());
     Err(Fault::new(Code::PermissionDenied, "REVEAL_DENIED", message).into())
-}
-
-/// The number in the token of a page.
-fn number(text: &str) -> Result<u64, Status> {
-    let message = "`page_token` is not one that a page before has given";
-    text.parse().map_err(|_no_number| Fault::new(Code::InvalidArgument, "INVALID_PAGE_TOKEN", message).into())
-}
-
-/// Unix time in milliseconds; what is before 1970 is 0.
-fn milliseconds(time: &Timestamp) -> u64 {
-    let seconds = u64::try_from(time.seconds).unwrap_or(0);
-    seconds.saturating_mul(1000).saturating_add(u64::try_from(time.nanos / 1_000_000).unwrap_or(0))
 }
 
 fn version_out(version: Version) -> proto::Version {

@@ -4,7 +4,7 @@
 //! plugins and the host only, never of what a caller sent.
 
 use platform_capability::{db, discovery, kv, sync};
-use platform_dataplane::{CallError, ConfigError, RouteError};
+use platform_dataplane::{CallError, ConfigError, EventError, RouteError};
 use platform_runtime as runtime;
 use tonic::{Code, Status};
 
@@ -171,6 +171,26 @@ impl CapabilityError for ConfigError {
             }
             Self::Unjudged { by, .. } => {
                 Fault::new(Code::Unavailable, "VALIDATOR_FAILED", message).with("validator", by.as_ref())
+            }
+            Self::Unavailable(_) => Fault::new(Code::Unavailable, "UNAVAILABLE", message),
+            Self::Other(_) => Fault::new(Code::Internal, "PROVIDER_FAILED", message),
+        }
+    }
+}
+
+impl CapabilityError for EventError {
+    fn fault(self) -> Fault {
+        let message = self.to_string();
+        match self {
+            Self::NotFound(_) => Fault::new(Code::NotFound, "NOT_FOUND", message),
+            Self::Exists(_) => Fault::new(Code::AlreadyExists, "ALREADY_EXISTS", message),
+            Self::Compacted(oldest) => {
+                Fault::new(Code::OutOfRange, "COMPACTED", message).with("oldest", oldest.to_string())
+            }
+            Self::TooLarge(_) => Fault::invalid("TOO_LARGE", message),
+            Self::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
+            Self::Unfiltered { by, .. } => {
+                Fault::new(Code::Unavailable, "FILTER_FAILED", message).with("filter", by.as_ref())
             }
             Self::Unavailable(_) => Fault::new(Code::Unavailable, "UNAVAILABLE", message),
             Self::Other(_) => Fault::new(Code::Internal, "PROVIDER_FAILED", message),

@@ -59,6 +59,12 @@ pub(crate) fn token(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The number in the token of a page.
+pub(crate) fn number(text: &str) -> Result<u64, Status> {
+    let message = "`page_token` is not one that a page before has given";
+    text.parse().map_err(|_no_number| Fault::invalid("INVALID_PAGE_TOKEN", message).into())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

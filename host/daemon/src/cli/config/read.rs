@@ -1,9 +1,6 @@
 //! What configurations are and were: `get`, `list`, `history`, `diff` and `watch`.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use clap::Args;
-use platform_base::clock;
 use platform_proto::config::v1::{
     Action, AuditRequest, AuditResponse, DiffRequest, GetRequest, HistoryRequest, HistoryResponse, ListRequest,
     ListResponse, Version, WatchEvent, WatchRequest, watch_event::Event,
@@ -65,10 +62,10 @@ pub(crate) struct History {
     #[arg(long, requires = "id", default_value_t = 0, value_name = "VERSION")]
     to: u64,
     /// Not before this time, RFC 3339, or so long ago, such as `1h`.
-    #[arg(long, conflicts_with = "id", value_parser = moment, value_name = "TIME")]
+    #[arg(long, conflicts_with = "id", value_parser = quantity::moment, value_name = "TIME")]
     since: Option<Timestamp>,
     /// Not after this time, RFC 3339, or so long ago, such as `1h`.
-    #[arg(long, conflicts_with = "id", value_parser = moment, value_name = "TIME")]
+    #[arg(long, conflicts_with = "id", value_parser = quantity::moment, value_name = "TIME")]
     until: Option<Timestamp>,
     /// Newest first.
     #[arg(long)]
@@ -125,7 +122,7 @@ pub(crate) async fn list(context: &Context, arguments: List) -> Result<Exit, Fai
     let answer = ListResponse { configurations, next_page_token };
     let human = || versions(context, &answer.configurations);
     context.output.answer("platform.config.v1.ListResponse", &answer, human)?;
-    remark(context, "no configurations", answer.configurations.is_empty(), &answer.next_page_token);
+    context.output.remark("no configurations", answer.configurations.is_empty(), &answer.next_page_token);
     Ok(Exit::Done)
 }
 
@@ -158,7 +155,7 @@ pub(crate) async fn history(context: &Context, arguments: History) -> Result<Exi
     })
     .await?;
     let table = versions(context, &made);
-    remark(context, "no versions", made.is_empty(), &next_page_token);
+    context.output.remark("no versions", made.is_empty(), &next_page_token);
     if id.is_some() {
         let answer = HistoryResponse { versions: made, next_page_token };
         context.output.answer("platform.config.v1.HistoryResponse", &answer, || table)?;
@@ -223,14 +220,6 @@ fn action(version: &Version) -> String {
     }
 }
 
-fn remark(context: &Context, none: &str, is_empty: bool, next_page_token: &str) {
-    if !next_page_token.is_empty() {
-        context.output.note("there are more; raise `--limit`");
-    } else if is_empty {
-        context.output.note(none);
-    }
-}
-
 /// JSON for people.
 pub(super) fn pretty(json: &str) -> String {
     let value = serde_json::from_str::<serde_json::Value>(json);
@@ -247,16 +236,4 @@ fn steps(patch: &str) -> String {
         format!("{:<7}  {path}  {value}", text("op")).trim_end().to_owned()
     };
     steps.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let ago: Duration = quantity::duration(text).map_err(|_no_duration| {
-        format!("`{text}` is no time; write it as `2026-01-31T12:00:00Z`, or how long ago, such as `1h`")
-    })?;
-    let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-    let then = Duration::from_millis(clock::unix_ms().saturating_sub(ago));
-    Ok((UNIX_EPOCH + then).into())
 }

@@ -198,6 +198,7 @@ impl Trial {
             dry_run: false,
             if_generation: None,
             comment: String::new(),
+            carry: Vec::new(),
             by: BY.to_owned(),
         };
         self.control.bind(slot, bind).await.map(drop).map_err(|error| refused(&error))
