@@ -6,7 +6,6 @@
 //! Invariant: the finished sysroot appears under its name by one rename, so a half-built one is never used.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 

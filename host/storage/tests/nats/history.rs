@@ -117,9 +117,9 @@ async fn a_register_is_linearizable_whatever_happens_to_the_leader() {
             let name = leader(&servers).await.unwrap();
             let server = servers.iter_mut().find(|server| server.name == name).unwrap();
             if pause {
-                server.pause()
+                server.pause();
             } else {
-                server.kill()
+                server.kill();
             }
             // Others lead now, since only a leader acknowledges.
             acknowledges(&acknowledged, 50).await;
