@@ -1,6 +1,6 @@
 //! Reading: events in order, by what they are, and as they come.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use platform_sdk::{
     codec::Malformed,
@@ -125,10 +125,11 @@ fn of_root(query: &Query, root: &str, after: Option<&str>, limit: u32) -> Result
 fn event_at(
     topics: &mut BTreeMap<String, Option<Found>>, name: &str, place: &Place, sequence: u64, now_ms: u64,
 ) -> Result<Option<Event>> {
-    if !topics.contains_key(name) {
-        topics.insert(name.to_owned(), topic::find(name)?);
-    }
-    let Some(Some(found)) = topics.get(name) else { return Ok(None) };
+    let found = match topics.entry(name.to_owned()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => unknown.insert(topic::find(name)?),
+    };
+    let Some(found) = found else { return Ok(None) };
     if found.place != *place {
         return Ok(None);
     }
