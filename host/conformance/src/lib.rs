@@ -9,11 +9,14 @@
 
 mod auth;
 mod config;
+mod db;
 mod discovery;
+mod event;
 mod kv;
 mod outcome;
 mod router;
 mod subject;
+mod sync;
 
 use std::time::Duration;
 
@@ -70,7 +73,10 @@ pub fn suite(kind: SlotKind) -> &'static [Check] {
         SlotKind::RouterPolicy => router::SUITE,
         SlotKind::ConfigStore => config::STORE,
         SlotKind::ConfigValidator => config::VALIDATOR,
-        SlotKind::SyncLock | SlotKind::DbStore | SlotKind::EventBroker | SlotKind::EventFilter => &[],
+        SlotKind::SyncLock => sync::SUITE,
+        SlotKind::DbStore => db::SUITE,
+        SlotKind::EventBroker => event::BROKER,
+        SlotKind::EventFilter => event::FILTER,
     }
 }
 

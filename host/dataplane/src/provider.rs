@@ -170,6 +170,11 @@ impl<C: Capability> Provider<C> {
         Ok(())
     }
 
+    /// Answers to watches' questions that are under way count no more; see [`Hubs::disregard`].
+    pub(crate) fn disregard(&self) {
+        self.hubs.disregard();
+    }
+
     /// Changes of what `selector` names after a revision, for as long as the stream is read.
     pub(crate) fn watch(
         self: &Arc<Self>, call: &Call, selector: &str, after: u64,
@@ -218,6 +223,11 @@ impl<C: Capability> Source<C> {
     /// All changes after a revision.
     pub(crate) async fn all_changes(&self, after: u64, wait: Duration) -> Result<Vec<C::Change>, CallError<C::Error>> {
         self.changes(&C::everything(&self.part), after, wait).await
+    }
+
+    /// The same before a question and after its answer, unless the answer counts no more.
+    pub(crate) fn moves(&self) -> u64 {
+        self.provider.hubs.moves()
     }
 
     /// Changes after a revision, of what `selector` names.

@@ -237,7 +237,8 @@ impl Sync {
 
     /// Waits for the turn of a name.
     async fn turn(&self, call: &Call, name: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let place = self.turns.hash.hash_one((&*call.namespace, name)) as usize % TURNS;
+        let place =
+            usize::try_from(self.turns.hash.hash_one((&*call.namespace, name)) % TURNS as u64).unwrap_or_default();
         match self.turns.turns.get(place) {
             Some(turn) => Some(turn.lock().await),
             None => None,

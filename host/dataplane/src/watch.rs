@@ -4,7 +4,14 @@
 //! its own pace, and ask the provider themselves when they are further behind. Revisions carry a watch across swaps and
 //! reconnects, so nothing is lost and nothing comes twice.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use futures::Stream;
@@ -47,11 +54,13 @@ pub(crate) type Place = (Arc<str>, Arc<str>);
 /// All hubs of one capability.
 pub(crate) struct Hubs<C: Capability> {
     by_place: Arc<DashMap<Place, Arc<Hub<C>>>>,
+    /// Grows when what is kept moves from one provider to another.
+    moves: AtomicU64,
 }
 
 impl<C: Capability> Default for Hubs<C> {
     fn default() -> Self {
-        Self { by_place: Arc::default() }
+        Self { by_place: Arc::default(), moves: AtomicU64::new(0) }
     }
 }
 
@@ -87,6 +96,17 @@ impl<C: Capability> Hubs<C> {
         if let Some(hub) = self.by_place.get(&(Arc::clone(namespace), Arc::from(part))) {
             hub.kick.notify_one();
         }
+    }
+
+    /// Answers to questions that are under way count no more: they may come from a provider that another took the place of,
+    /// and whose numbers mean something else by now.
+    pub(crate) fn disregard(&self) {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether an answer counts: the same before the question and after the answer.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
     }
 
     /// Where watches are.
@@ -181,8 +201,12 @@ impl<C: Capability> Hub<C> {
             self.restart(revision);
             return Ok(());
         }
-        let begun = clock::now();
-        match source.all_changes(head, WAIT).await {
+        let (begun, moves) = (clock::now(), source.moves());
+        let answer = source.all_changes(head, WAIT).await;
+        if source.moves() != moves {
+            return Ok(());
+        }
+        match answer {
             Ok(changes) if changes.is_empty() => {
                 if clock::now().saturating_duration_since(begun) < WAIT / 2 {
                     let _ = tokio::time::timeout(POLL, self.kick.notified()).await;
@@ -191,6 +215,9 @@ impl<C: Capability> Hub<C> {
                 self.pass(*seen);
                 let head = head.max(*seen);
                 let revision = source.revision().await?;
+                if source.moves() != moves {
+                    return Ok(());
+                }
                 if revision < head {
                     self.restart(revision);
                 }
@@ -303,7 +330,11 @@ impl<C: Capability> Subscription<C> {
                     }
                 }
                 Read::Behind(floor) => {
+                    let moves = self.source.moves();
                     let changes = self.source.changes(&self.selector, self.after, Duration::ZERO).await?;
+                    if self.source.moves() != moves {
+                        continue;
+                    }
                     match changes.last() {
                         Some(last) => {
                             self.after = last.revision();

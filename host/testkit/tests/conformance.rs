@@ -8,7 +8,7 @@ use platform_capability::SlotKind;
 use platform_conformance::{Subject, suite};
 use platform_dataplane::Plugin;
 use platform_runtime::Mode;
-use platform_testkit::{Fixture, Redis, alone, component, counts, name, plugin, weighs};
+use platform_testkit::{Fixture, Postgres, Redis, alone, component, counts, name, plugin, weighs};
 use serde_json::{Value, json};
 
 fn shipped(kind: SlotKind, name: &str, grants: &[&str], settings: &Value) -> Plugin {
@@ -27,6 +27,9 @@ async fn broken(kind: SlotKind, plugin: Plugin) -> Vec<(&'static str, String)> {
         }
         SlotKind::ConfigValidator => {
             fixture.bind("config.store", storage(SlotKind::ConfigStore, "config-storage")).await;
+        }
+        SlotKind::EventFilter => {
+            fixture.bind("event.broker", storage(SlotKind::EventBroker, "event-storage")).await;
         }
         _ => {}
     }
@@ -76,6 +79,36 @@ async fn discovery_storage() {
 async fn config_storage() {
     let kind = SlotKind::ConfigStore;
     keeps_all(kind, shipped(kind, "config-storage", &["storage"], &json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sync_storage() {
+    keeps_all(SlotKind::SyncLock, shipped(SlotKind::SyncLock, "sync-storage", &["storage"], &json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_storage() {
+    keeps_all(SlotKind::DbStore, shipped(SlotKind::DbStore, "db-storage", &["storage"], &json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_postgres() {
+    let server = Postgres::start().await;
+    let address = server.address();
+    let grants = ["wasi", &format!("network:{}:{}", address.ip(), address.port())];
+    keeps_all(SlotKind::DbStore, shipped(SlotKind::DbStore, "db-postgres", &grants, &json!({"url": server.url()})))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_storage() {
+    let kind = SlotKind::EventBroker;
+    keeps_all(kind, shipped(kind, "event-storage", &["storage"], &json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_of_events() {
+    keeps_all(SlotKind::EventFilter, shipped(SlotKind::EventFilter, "event-filter-rust", &[], &json!({}))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -272,6 +272,6 @@ pub(crate) fn changes(selector: &str, after: u64, limit: u32, wait_ms: u32) -> R
             from = last + 1;
         }
     }
-    events.sort_by(|one, two| (one.revision, one.sequence).cmp(&(two.revision, two.sequence)));
+    events.sort_by_key(|event| (event.revision, event.sequence));
     Ok(events)
 }

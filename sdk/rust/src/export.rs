@@ -100,7 +100,8 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 ///
 /// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
 /// `config::Validator`, `sync::Locks`, `db::Store`, `event::Broker` and `event::Filter`. All options may be left out, their order
-/// is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the plugin asks for, and `settings_schema`, a JSON Schema as text (`include_str!` works).
+/// is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the plugin asks for,
+/// and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
 /// In a Wasm build it makes the component's exports and the manifest; in a native build, such as a unit test, neither.
 #[macro_export]

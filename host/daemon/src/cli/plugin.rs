@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Tries a component on its own and tells which promises of its slot's interface it keeps; exits with 1 when it breaks one.
     #[command(after_help = "Examples:\n  platform plugin verify my-store.wasm\n  \
-        platform plugin verify kv-redis.wasm --settings '{\"url\": \"redis://127.0.0.1:6379\"}' --grant requested\n  \
+        platform plugin verify kv-redis.wasm --settings '{\"url\":\"redis://127.0.0.1:6379\"}' --grant requested\n  \
         platform plugin verify my-store.wasm --only scan --output json")]
     Verify(Box<Verify>),
     /// Removes a component that no slot uses or can roll back to.

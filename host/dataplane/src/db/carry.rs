@@ -23,6 +23,7 @@ use crate::{
     error::{CallError, flatten},
     plane::Plane,
     prepare::Prepared,
+    provider::Provider,
     slot_name::SlotName,
 };
 
@@ -44,7 +45,15 @@ const PAGE: u32 = 1000;
 pub struct Carried {
     /// Records that were carried.
     pub records: u64,
+    provider: Arc<Provider<Db>>,
     _held: OwnedRwLockWriteGuard<()>,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        // The flip is over. What the old store still answers, when it may be written to again, is no news.
+        self.provider.disregard();
+    }
 }
 
 /// Why databases were not carried. The old store serves on.
@@ -104,7 +113,7 @@ impl Db {
             self.0.settle(name.as_str(), revision, |part| carrier.carries(part)).await.map_err(failed)?;
             records += carrier.records;
         }
-        Ok(Carried { records, _held: held })
+        Ok(Carried { records, provider: Arc::clone(&self.0), _held: held })
     }
 }
 

@@ -99,6 +99,7 @@ impl Verify {
         let name = match slot {
             SlotKind::RouterPolicy => "discovery-storage",
             SlotKind::ConfigValidator => "config-storage",
+            SlotKind::EventFilter => "event-storage",
             _ => return Ok(None),
         };
         let folder = self.plugins_dir.clone().or_else(place::default_plugins_dir);

@@ -130,8 +130,10 @@ pub(crate) async fn run(context: &Context, acquire: Acquire) -> Result<Exit, Fai
     } else {
         command::under(&mut holding, &mut ends, &common.command).await
     };
-    holding.release().await?;
-    held
+    let released = holding.release().await;
+    // That the place was lost says more than that it could not be given up.
+    let exit = held?;
+    released.map(|()| exit)
 }
 
 /// Waits for the place, across lost connections.
