@@ -127,11 +127,11 @@ pub(super) async fn expiry(subject: Subject) -> Checked {
         matches!(expires[..], [Some(stays), Some(kept), None, None] if stays.abs_diff(kept) < 60_000),
         &format!("a key keeps its expiry with `keep` and loses it with `never`; the expiries are {}", shown(&expires)),
     )?;
-    let short = [put_for("short", "1", Condition::Always, Expiry::AfterMs(300)), delete("gone", Condition::Always)];
+    let short = [put_for("short", "1", Condition::Always, Expiry::AfterMs(1500)), delete("gone", Condition::Always)];
     let at = answered(kv.commit(&call(), &short).await, "`commit`")?;
     let found = answered(kv.get(&call(), "short").await, "`get`")?;
-    holds(found.is_some(), "a key with 300 ms to live is there at once")?;
-    until("the end of a key with 300 ms to live", SHOWS, async || {
+    holds(found.is_some(), "a key with 1500 ms to live is there at once")?;
+    until("the end of a key with 1500 ms to live", SHOWS, async || {
         Ok(answered(kv.get(&call(), "short").await, "`get`")?.is_none())
     })
     .await?;
