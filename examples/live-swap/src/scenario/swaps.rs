@@ -22,9 +22,9 @@ use crate::writers::{self, Written};
 /// Memory at the end may exceed memory after the first swaps by one part in this many.
 const GROWTH_MAX: u64 = 20;
 const WRITERS: usize = 4;
-/// Writes before the first swap: more than the changes that a table keeps, so that memory is measured when the store has
-/// what it keeps in memory and drops a change with each write.
-const FILL_WRITES: u64 = 120_000;
+/// Writes before the first swap: more than the changes that a table keeps and than a journal holds, so that memory is
+/// measured when the store has what it keeps in memory, drops a change with each write and has filled one journal.
+const FILL_WRITES: u64 = 200_000;
 
 /// Runs the scenario.
 ///
