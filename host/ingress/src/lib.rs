@@ -5,7 +5,7 @@
 //!
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
-//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents; `health`, `metrics` and `openapi` tell
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;

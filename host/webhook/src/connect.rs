@@ -32,7 +32,7 @@ use crate::{config::Config, target};
 
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
-/// Longest wait for one of them.
+/// Longest wait for one of them, and for the encryption.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
@@ -105,7 +105,9 @@ impl Connector {
 
     async fn encrypt(&self, host: &str, stream: TcpStream) -> Result<Line, ConnectError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let stream = tokio::time::timeout(CONNECT, self.tls.connect(name, stream)).await;
+        let stream = stream.map_err(|_over| ConnectError::Tls("no answer in time".to_owned()))?;
+        let stream = stream.map_err(|error| ConnectError::Tls(error.to_string()))?;
         Ok(Line(TokioIo::new(Either::Right(Box::new(stream)))))
     }
 }

@@ -47,6 +47,16 @@ struct Inner {
     rest_until_ms: u64,
 }
 
+/// An attempt that is being made.
+pub(crate) struct Attempt<'a>(&'a Tally);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let told = &mut self.0.0.lock().told;
+        told.in_flight = told.in_flight.saturating_sub(1);
+    }
+}
+
 impl Tally {
     pub(crate) fn told(&self) -> Progress {
         let inner = self.0.lock();
@@ -54,16 +64,17 @@ impl Tally {
         Progress { next_attempt_ms: next, ..inner.told.clone() }
     }
 
-    pub(crate) fn begin(&self, sequence: u64) {
+    /// An attempt begins, and is over when what this returns is dropped.
+    pub(crate) fn begin(&self, sequence: u64) -> Attempt<'_> {
         let mut inner = self.0.lock();
         inner.told.in_flight += 1;
         inner.retries.remove(&sequence);
+        Attempt(self)
     }
 
-    /// An attempt is over; what came of it follows.
+    /// An attempt was answered, or will not be; what came of it follows.
     pub(crate) fn end(&self, status: Option<u16>) {
         let told = &mut self.0.lock().told;
-        told.in_flight = told.in_flight.saturating_sub(1);
         told.last_status = status;
         told.last_attempt_ms = Some(clock::unix_ms());
     }
@@ -110,10 +121,9 @@ impl Tally {
         why.clone_into(&mut self.0.lock().told.problem);
     }
 
-    /// Nobody delivers any more: what was under way is not.
+    /// Nobody delivers any more: nothing is tried again.
     pub(crate) fn stop(&self) {
         let mut inner = self.0.lock();
-        inner.told.in_flight = 0;
         inner.retries.clear();
         inner.rest_until_ms = 0;
     }

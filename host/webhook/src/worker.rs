@@ -151,7 +151,7 @@ impl Desk<'_> {
     async fn attempt(&self, delivery: Delivery) -> Step {
         // It is never closed.
         let _permit = self.worker.attempts.acquire().await;
-        self.worker.tally.begin(delivery.event.sequence);
+        let _attempt = self.worker.tally.begin(delivery.event.sequence);
         let outcome = self.worker.sender.attempt(self.address, &delivery.event).await;
         Step::Attempted(delivery, outcome)
     }
@@ -218,19 +218,19 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<()> {
         let wait = Duration::from_millis(self.desk.settings.ack_wait_ms);
-        let mut ticks = tokio::time::interval(wait / 3);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut extend_at = None;
         loop {
             self.rest_until = self.rest_until.filter(|until| *until > clock::now());
             if self.stop_at.is_none() && self.rest_until.is_none() {
                 self.fill();
             }
+            extend_at = if self.held.is_empty() { None } else { extend_at.or_else(|| Some(clock::now() + wait / 3)) };
             tokio::select! {
                 Some(step) = self.steps.next() => self.take(step)?,
-                _ = ticks.tick(), if !self.extending && !self.held.is_empty() => {
+                () = until(extend_at), if !self.extending => {
                     let receipt = |(sequence, attempt): (&u64, &u32)| Receipt { sequence: *sequence, attempt: *attempt };
                     let held = self.held.iter().map(receipt).collect();
-                    self.extending = true;
+                    (self.extending, extend_at) = (true, None);
                     self.steps.push(self.desk.extend(held).boxed());
                 }
                 () = until(self.rest_until), if self.stop_at.is_none() => {}

@@ -272,10 +272,12 @@ impl Socket {
             for sequence in &known {
                 match self.held.get_mut(sequence) {
                     Some(held) if keeps => held.due_ms = due_ms,
-                    _ => drop(self.held.remove(sequence)),
+                    _ => {
+                        self.held.remove(sequence);
+                    }
                 }
             }
-            gone.iter().for_each(|sequence| drop(self.held.remove(sequence)));
+            self.held.retain(|sequence, _| !gone.contains(sequence));
             settled.extend(known);
             unknown.extend(gone);
         }
