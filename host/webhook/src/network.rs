@@ -113,7 +113,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     let global = first & 0xe000 == 0x2000;
     // Teredo and other protocol assignments, then what documentation uses.
-    let set_aside = (first == 0x2001 && second < 0x200) || (first == 0x2001 && second == 0xdb8) || first == 0x3fff;
+    let set_aside = (first == 0x2001 && (second < 0x200 || second == 0xdb8)) || first == 0x3fff;
     global && !set_aside
 }
 

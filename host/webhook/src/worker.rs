@@ -167,7 +167,7 @@ impl Desk<'_> {
             match worker.events.settle(&worker.call(), &self.consumer, &[receipt], verdict.clone()).await {
                 Ok(_) | Err(CallError::Capability(EventError::NotFound(_))) => break,
                 Err(error) => {
-                    tracing::debug!(webhook = %worker.key, error = words(&error), "a delivery can't be settled now")
+                    tracing::debug!(webhook = %worker.key, error = words(&error), "a delivery can't be settled now");
                 }
             }
             tokio::time::sleep(pause).await;

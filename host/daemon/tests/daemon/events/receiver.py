@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         id = self.headers["webhook-id"]
         seen = {
             "path": self.path,
-            "event": event.get_attributes(),
+            "event": {name: str(value) for name, value in event.get_attributes().items()},
             "data": event.data.decode() if isinstance(event.data, bytes) else event.data,
             "id": id,
             "kind": self.headers["content-type"],

@@ -26,7 +26,7 @@ fn a_client_takes_deliveries_and_says_what_became_of_them() {
     assert_eq!(http_status(&address, "/cloudevents/orders/subscriptions/billing"), Some(426));
     let url = format!("ws://{address}/cloudevents/orders/subscriptions/billing");
     let token = fs::read_to_string(data.join("admin.token")).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/events/socket.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/events/consumer.py");
     let mut client =
         Command::new(python).arg(script).args([&url, token.trim()]).stdout(Stdio::piped()).spawn().unwrap();
     let ready = BufReader::new(client.stdout.take().unwrap()).lines().next();
