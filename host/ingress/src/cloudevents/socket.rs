@@ -225,12 +225,12 @@ impl Socket {
         &mut self, line: &mut Line, message: Option<Result<Message, tungstenite::Error>>,
     ) -> Result<(), Goodbye> {
         let text = match message {
-            // What the library has to say to a close or a ping it says by itself.
-            None | Some(Ok(Message::Close(_))) => return Err(None),
+            None => return Err(None),
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Binary(_))) => {
                 return Err(Some((CloseCode::Unsupported, "verdicts are text".to_owned())));
             }
+            // What a close or a ping is answered with goes out with the next look for a message; a close ends them.
             Some(Ok(_)) => return Ok(()),
             Some(Err(tungstenite::Error::Capacity(_))) => {
                 let why = format!("a message has at most {MESSAGE_BYTES_MAX} bytes");
