@@ -24,9 +24,6 @@ use rows::Shelf;
 /// Everything of a namespace; storage keeps namespaces apart.
 const TABLE: storage::Table = storage::Table::new("records");
 
-/// How often a write is tried again when another came between.
-const TRIES: u32 = 64;
-
 /// The store has no state of its own.
 struct Durable;
 
@@ -158,7 +155,7 @@ fn unchanged(revision: Option<u64>) -> Condition {
 }
 
 fn busy(table: &str) -> Error {
-    Error::Unavailable(format!("`{table}` was written by others {TRIES} times in a row; try again"))
+    Error::Unavailable(format!("`{table}` was written by others again and again; try again"))
 }
 
 fn damaged(why: Malformed) -> Error {

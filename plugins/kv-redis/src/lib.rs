@@ -23,8 +23,6 @@ mod server;
 
 use server::{Scripts, Server, bytes, count, entries, entry, expires, list, next, now, text};
 
-/// How often an increment is tried again when another write came between.
-const TRIES: u32 = 64;
 /// Longest time to live, in milliseconds: a thousand years.
 const TTL_MS_MAX: u64 = 31_556_952_000_000;
 
@@ -137,7 +135,7 @@ impl Store for Remote {
     }
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
-        for _ in 0..TRIES {
+        for () in context::attempts() {
             let found = self.get(key)?;
             let old = found.as_ref().map_or(Ok(0), |found| number(&found.value))?;
             let new = old
@@ -149,7 +147,7 @@ impl Store for Remote {
                 done => return done.map(|_| new),
             }
         }
-        Err(Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again")))
+        Err(Error::Unavailable(format!("`{key}` was written by others again and again; try again")))
     }
 
     fn used(&mut self) -> Result<Usage> {

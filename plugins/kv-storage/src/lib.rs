@@ -16,9 +16,6 @@ use platform_sdk::{
 /// The entries of a namespace; storage keeps namespaces apart.
 const ENTRIES: Table = Table::new("entries");
 
-/// How often an increment is tried again when another write came between.
-const TRIES: u32 = 64;
-
 /// The store has no state of its own.
 struct Durable {
     quotas: Quotas,
@@ -82,7 +79,7 @@ impl Store for Durable {
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
-        for _ in 0..TRIES {
+        for () in context::attempts() {
             let found = ENTRIES.get(key)?;
             let old = found.as_ref().map_or(Ok(0), |found| number(&found.value))?;
             let new = old
@@ -96,7 +93,7 @@ impl Store for Durable {
                 done => return done.map(|_| new),
             }
         }
-        Err(Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again")))
+        Err(Error::Unavailable(format!("`{key}` was written by others again and again; try again")))
     }
 
     fn used(&mut self) -> Result<Usage> {
