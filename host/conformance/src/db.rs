@@ -1,14 +1,13 @@
 //! What every provider of `db.store` promises.
 
-use futures::StreamExt as _;
 use platform_capability::db::{
     Action, Condition, Content, Error, Field, Filter, Index, Kind, Query, Record, Stamp, Test, Value, Write,
 };
-use platform_dataplane::{Db, Event, Place};
+use platform_dataplane::{Db, Place};
 
 use crate::{
     Check, Checked, Failure, Subject, checks,
-    outcome::{answered, holds, refused, same, shown},
+    outcome::{answered, holds, refused, same, shown, told_by},
 };
 
 pub(crate) const SUITE: &[Check] = checks! {
@@ -188,16 +187,7 @@ async fn changes(subject: Subject) -> Checked {
     one(&subject, put("2", Condition::Always, 1.0, "")).await?;
     commit(&subject, &[delete("1")]).await?;
     let watch = db(&subject).watch(&subject.call(), TABLE.database, Some(TABLE.table), first - 1);
-    let mut watch = Box::pin(answered(watch, "`changes`")?);
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        match watch.next().await {
-            Some(Ok(Event::Changes(changes))) => told.extend(changes),
-            Some(Ok(Event::Progress(_))) => {}
-            Some(Err(error)) => return Err(Failure::new(format!("`changes` failed: {error}"))),
-            None => return Err(Failure::new("the watch ended")),
-        }
-    }
+    let told = told_by(watch, 3).await?.concat();
     let ids: Vec<_> = told.iter().map(|change| (change.id.as_str(), change.now.is_some())).collect();
     same(&ids, &vec![("1", true), ("2", true), ("1", false)], "changes from the first")
 }

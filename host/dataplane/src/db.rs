@@ -19,7 +19,7 @@ use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
 
 mod carry;
@@ -242,27 +242,5 @@ impl Capability for Db {
     fn selects(selector: &str, change: &Change) -> bool {
         let rest = selector.strip_prefix(change.database.as_str()).and_then(|rest| rest.strip_prefix('/'));
         rest.is_some_and(|table| table.is_empty() || table.strip_suffix('/') == Some(&change.table))
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Change {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }

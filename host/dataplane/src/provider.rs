@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::Stream;
-use platform_capability::{Call, CallContext, SlotKind};
+use platform_capability::{Call, CallContext, SlotKind, config, db, discovery, event, kv, sync};
 use platform_runtime::Function;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     /// Kind of its slots.
     const KIND: SlotKind;
     /// What its functions fail with.
-    type Error: fmt::Debug + Send + Sync + 'static;
+    type Error: ProviderError;
     /// What its watches yield.
     type Change: Revised;
     /// The last revision.
@@ -45,18 +45,9 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     }
     /// Whether `selector` asks for the change.
     fn selects(selector: &str, change: &Self::Change) -> bool;
-    /// The error for an argument that is not allowed.
-    fn invalid(why: String) -> Self::Error;
-    /// The error for what may work later.
-    fn unavailable(why: String) -> Self::Error;
-    /// The error for changes that are no longer kept; those from `oldest` on are.
-    fn compacted(oldest: u64) -> Self::Error;
-    /// Whether it is that error.
-    fn is_compacted(error: &Self::Error) -> bool;
-
     /// The failure of a call with an argument that is not allowed.
     fn refused(why: impl Into<String>) -> CallError<Self::Error> {
-        CallError::Capability(Self::invalid(why.into()))
+        CallError::Capability(ProviderError::invalid(why.into()))
     }
 
     /// What a plugin learns of a failed call to another: that it failed, and whether trying again makes sense.
@@ -66,10 +57,52 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     fn nested<T>(answer: Result<T, CallError<Self::Error>>) -> Result<T, Self::Error> {
         answer.map_err(|error| match error {
             CallError::Capability(error) => error,
-            other => Self::unavailable(other.map(|_: Self::Error| "").to_string()),
+            other => ProviderError::unavailable(other.map(|_: Self::Error| "").to_string()),
         })
     }
 }
+
+/// The errors that every capability has.
+pub(crate) trait ProviderError: fmt::Debug + Send + Sync + 'static {
+    /// For an argument that is not allowed.
+    fn invalid(why: String) -> Self;
+    /// For what may work later.
+    fn unavailable(why: String) -> Self;
+    /// For changes that are no longer kept; those from `oldest` on are.
+    fn compacted(oldest: u64) -> Self;
+    /// Whether it is that error.
+    fn is_compacted(&self) -> bool;
+}
+
+/// The bindings of each interface have types of their own for what all interfaces share.
+macro_rules! shared {
+    ($($module:ident: $change:ident),*) => {$(
+        impl ProviderError for $module::Error {
+            fn invalid(why: String) -> Self {
+                Self::Invalid(why)
+            }
+
+            fn unavailable(why: String) -> Self {
+                Self::Unavailable(why)
+            }
+
+            fn compacted(oldest: u64) -> Self {
+                Self::Compacted(oldest)
+            }
+
+            fn is_compacted(&self) -> bool {
+                matches!(self, Self::Compacted(_))
+            }
+        }
+
+        impl Revised for $module::$change {
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+        }
+    )*};
+}
+shared!(config: Version, db: Change, discovery: Change, event: Event, kv: Change, sync: Lock);
 
 /// What a watch of a capability yields.
 pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<<C as Capability>::Error>>;
@@ -86,7 +119,7 @@ impl<C: Capability> Provider<C> {
     }
 
     pub(crate) fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
-        let stopping = || CallError::Capability(C::unavailable("the platform is shutting down".to_owned()));
+        let stopping = || CallError::Capability(ProviderError::unavailable("the platform is shutting down".to_owned()));
         self.plane.upgrade().ok_or_else(stopping)
     }
 

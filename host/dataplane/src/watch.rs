@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     error::CallError,
-    provider::{Capability, Source, Watched},
+    provider::{Capability, ProviderError, Source, Watched},
 };
 
 /// Something that happened at a revision.
@@ -228,7 +228,7 @@ impl<C: Capability> Hub<C> {
                 self.push(changes);
                 Ok(())
             }
-            Err(CallError::Capability(error)) if C::is_compacted(&error) => {
+            Err(CallError::Capability(error)) if error.is_compacted() => {
                 let revision = source.revision().await?;
                 self.restart(revision);
                 Ok(())
@@ -316,7 +316,7 @@ impl<C: Capability> Subscription<C> {
                 continue;
             };
             if *self.epoch.get_or_insert(epoch) != epoch {
-                return Err(CallError::Capability(C::compacted(0)));
+                return Err(CallError::Capability(ProviderError::compacted(0)));
             }
             match read {
                 Read::Changes(changes, head) if !changes.is_empty() => {
