@@ -25,6 +25,7 @@ wasmtime::component::bindgen!({
             import platform:config/store@0.1.0;
             import platform:config/proposals@0.1.0;
             import platform:config/validator@0.1.0;
+            import platform:config/source@0.1.0;
             import platform:sync/types@0.1.0;
             import platform:sync/lock@0.1.0;
             import platform:db/types@0.1.0;

@@ -105,6 +105,18 @@ pub mod config_store {
     });
 }
 
+/// Slot `config.source`.
+pub mod config_source {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/config"],
+        inline: "package platform:sdk@0.1.0; world sdk-config-source { export platform:config/source@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
 /// Slot `sync.lock`.
 pub mod sync {
     wit_bindgen::generate!({
