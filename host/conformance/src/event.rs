@@ -19,6 +19,7 @@ pub(crate) const BROKER: &[Check] = checks! {
     "acknowledged" "what was acknowledged is not delivered again, and what was not is" acknowledged,
     "shared" "consumers that share get each event once" shared,
     "dead-letters" "an event that was delivered too often goes to the dead-letter topic" dead_letters,
+    "rejected" "a rejected delivery goes to the dead-letter topic at once, and is not delivered again" rejected,
     "namespaces" "what one namespace publishes is not seen from another" namespaces,
 };
 
@@ -177,6 +178,24 @@ async fn dead_letters(subject: Subject) -> Checked {
         settle(&subject, &consumer, delivery, Verdict::Nak(1)).await?;
     }
     same(&receive(&subject, &consumer, Duration::from_secs(1)).await?.len(), &0, "deliveries after the last attempt")?;
+    let dead = answered(events(&subject).read(&subject.call(), DEAD, 1, 10, false).await, "`read` of dead letters")?.0;
+    let data: Vec<_> = dead.iter().map(|event| event.content.data.clone()).collect();
+    same(&data, &vec![b"a".to_vec()], "dead letters")
+}
+
+async fn rejected(subject: Subject) -> Checked {
+    topic(&subject, KEEPS).await?;
+    publish(&subject, &["a", "b"]).await?;
+    let consumer = subscribe(&subject, delivers()).await?;
+    let first = receive(&subject, &consumer, Duration::ZERO).await?;
+    let [one, two] = &first[..] else {
+        return Err(Failure::new(format!("2 events make 2 deliveries, not {}", first.len())));
+    };
+    settle(&subject, &consumer, one, Verdict::Reject("it is no good".to_owned())).await?;
+    settle(&subject, &consumer, two, Verdict::Nak(1)).await?;
+    let again = receive(&subject, &consumer, Duration::from_secs(5)).await?;
+    let again: Vec<_> = again.iter().map(|delivery| delivery.event.sequence).collect();
+    same(&again, &vec![2], "what is delivered again")?;
     let dead = answered(events(&subject).read(&subject.call(), DEAD, 1, 10, false).await, "`read` of dead letters")?.0;
     let data: Vec<_> = dead.iter().map(|event| event.content.data.clone()).collect();
     same(&data, &vec![b"a".to_vec()], "dead letters")

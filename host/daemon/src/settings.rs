@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) bindings: PlaneConfig,
     /// Configurations of services.
     pub(crate) config: Configurations,
+    /// Events that are posted to URLs.
+    pub(crate) webhooks: platform_webhook::Config,
     /// What all components share.
     pub(crate) engine: EngineConfig,
     /// How the daemon ends.
@@ -163,6 +165,7 @@ mod tests {
             "bindings",
             "config",
             "config.secrets",
+            "webhooks",
             "engine",
             "shutdown",
         ] {

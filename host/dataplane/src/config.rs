@@ -27,7 +27,7 @@ use serde_json::Value;
 
 pub use edit::{Action, Edit, Edited};
 pub use error::ConfigError;
-pub use keys::{KeyError, Keys, SecretKey, SecretsConfig};
+pub use keys::{KeyError, Keys, Sealed, SecretKey, SecretsConfig};
 pub use watch::Seen;
 
 use recent::Recent;
@@ -127,6 +127,12 @@ impl Config {
     /// Encrypts and decrypts secret values with these keys from now on.
     pub fn use_keys(&self, keys: Keys) {
         self.keys.store(Arc::new(keys));
+    }
+
+    /// The keys that are in use, for other secrets that the host keeps.
+    #[must_use]
+    pub fn keys(&self) -> Arc<Keys> {
+        self.keys.load_full()
     }
 
     /// The value at a path of a configuration. Marks stand for secrets.

@@ -19,7 +19,7 @@ use platform_capability::{
     event::{self, Error, Query, Start, Subscription, SubscriptionSettings, Topic, TopicSettings},
 };
 
-pub use deliver::{Consumer, Receipt};
+pub use deliver::{Consumer, Deliveries, Receipt, renewed};
 pub use error::EventError;
 pub use publish::{NewEvent, Outcome};
 pub use tell::platform_event;

@@ -33,14 +33,15 @@ mod watch;
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
 pub use config::{
-    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Search, SecretKey,
-    SecretsConfig, Seen,
+    Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Sealed, Search,
+    SecretKey, SecretsConfig, Seen,
 };
 pub use db::{Carried, CarryError, Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use event::{
-    Consumer, Event as Events, EventError, NewEvent, Node, Outcome, PLATFORM_TOPIC, Receipt, Tree, platform_event,
+    Consumer, Deliveries, Event as Events, EventError, NewEvent, Node, Outcome, PLATFORM_TOPIC, Receipt, Tree,
+    platform_event, renewed,
 };
 pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};

@@ -1,10 +1,11 @@
 //! The door for CloudEvents 1.0 (<https://cloudevents.io>): events come in by HTTP in all three content modes, and go out as
-//! server-sent events.
+//! server-sent events, or what a subscription delivers through a WebSocket.
 //!
 //! Owns the path and what it answers; must not know how events are kept. Invariant: an event that comes in and goes out again
 //! has the same id, source, type and data.
 
 mod format;
+mod socket;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use percent_encoding::percent_decode_str;
 use platform_capability::event::Event;
 use platform_dataplane::Outcome;
+use platform_webhook::cloudevents;
 use serde_json::{Value, json};
 use tonic::{Code, Status, body::Body};
 
@@ -25,6 +27,8 @@ use crate::{
     fault::{self, Fault},
     grpc::{Shared, status},
 };
+
+pub(crate) use socket::Socket;
 
 /// Where the door is; the topic follows.
 const PATH: &str = "/cloudevents/";
@@ -138,7 +142,8 @@ impl CloudEvents {
 
 /// An event of a stream. JSON on one line needs no care; the id is where a client goes on after a lost connection.
 fn message(event: &Event) -> String {
-    format!("id: {}\ndata: {}\n\n", event.sequence, format::structured(event))
+    let json = Value::Object(cloudevents::structured(event));
+    format!("id: {}\ndata: {json}\n\n", event.sequence)
 }
 
 fn told(outcome: Outcome) -> Value {

@@ -8,19 +8,21 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use platform_base::TaskGroup;
 use platform_dataplane::Plane;
+use platform_webhook::Webhooks;
 use tonic::{Code, Status, body::Body};
 
 use crate::{
     admission::{Admission, Demand, unauthenticated},
     check::{Checker, forward_auth::Door},
-    cloudevents::CloudEvents,
+    cloudevents::{CloudEvents, Socket},
     exposition::Format,
     fault::{self, Fault},
     health::Health,
     identity::Access,
     methods::Methods,
-    metrics::{self, Requests},
+    metrics::{self, Requests, Told},
     transcode::Transcoder,
 };
 
@@ -30,6 +32,7 @@ pub(crate) struct Front {
     pub(crate) methods: Arc<Methods>,
     pub(crate) transcoder: Transcoder,
     pub(crate) plane: Arc<Plane>,
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) checker: Arc<Checker>,
     pub(crate) cloudevents: CloudEvents,
@@ -40,8 +43,10 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Answers a request of `peer`.
-    pub(crate) async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a request of `peer`; what goes on after the answer is a task of `tasks`.
+    pub(crate) async fn answer(
+        &self, peer: SocketAddr, request: Request<Incoming>, tasks: &TaskGroup,
+    ) -> Response<Body> {
         let kind = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if kind.starts_with(b"application/grpc") {
             return if kind.starts_with(b"application/grpc-web") { no_grpc_web() } else { self.grpc(request).await };
@@ -53,6 +58,9 @@ impl Front {
         }
         if let Some(topic) = CloudEvents::topic(uri.path()) {
             return self.cloudevents.answer(topic, request).await;
+        }
+        if let Some((topic, subscription)) = Socket::place(uri.path()) {
+            return self.cloudevents.connect(topic, subscription, request, tasks).await;
         }
         let path = request.uri().path();
         let plain = [Method::GET, Method::HEAD].contains(request.method());
@@ -96,7 +104,10 @@ impl Front {
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
         let ready = self.health.unready().is_empty();
-        let text = metrics::text(format, &self.requests, &self.checker.counts, &self.plane.slots(), ready);
+        let (slots, webhooks) = (self.plane.slots(), self.webhooks.all());
+        let told =
+            Told { requests: &self.requests, checks: &self.checker.counts, slots: &slots, webhooks: &webhooks, ready };
+        let text = metrics::text(format, &told);
         let mut response = Response::new(fault::body(text));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
         response

@@ -23,6 +23,7 @@ use std::{
 };
 
 use platform_dataplane::Plane;
+use platform_webhook::Webhooks;
 use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(crate) use plugins::PluginsService;
 pub(crate) use router::RouterService;
 pub use server::About;
 pub(crate) use server::ServerService;
+pub(crate) use stream::Answers;
 pub(crate) use sync::SyncService;
 
 use crate::admission::Admitted;
@@ -47,6 +49,7 @@ use crate::admission::Admitted;
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) plane: Arc<Plane>,
+    pub(crate) webhooks: Arc<Webhooks>,
     /// Ends streams when the daemon drains.
     pub(crate) draining: CancellationToken,
     /// Streams that may still be opened.

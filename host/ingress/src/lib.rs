@@ -5,7 +5,7 @@
 //!
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
-//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents; `health`, `metrics` and `openapi` tell
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;
@@ -36,6 +36,7 @@ use platform_proto::{
     kv::v1::kv_server::KvServer, plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer, sync::v1::sync_server::SyncServer,
 };
+use platform_webhook::Webhooks;
 use prost_reflect::DescriptorPool;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ pub struct Parts {
     pub plane: Arc<Plane>,
     /// Control of what they hold.
     pub control: Arc<Control>,
+    /// What posts events to URLs.
+    pub webhooks: Arc<Webhooks>,
     /// What the daemon tells of itself.
     pub about: About,
 }
@@ -142,7 +145,9 @@ impl Config {
         };
         let resp = self.resp.build(shared).await?;
         let watches = Arc::new(Semaphore::new(self.limits.watches_max.min(Semaphore::MAX_PERMITS)));
-        let served = Shared { plane: Arc::clone(&plane), draining: draining.clone(), watches };
+        let webhooks = Arc::clone(&parts.webhooks);
+        let served =
+            Shared { plane: Arc::clone(&plane), webhooks: Arc::clone(&webhooks), draining: draining.clone(), watches };
         let cloudevents =
             CloudEvents { shared: served.clone(), admission: Arc::clone(&admission), limits: self.limits.clone() };
         let routes = self.routes(parts, served, &health, authenticator)?;
@@ -155,6 +160,7 @@ impl Config {
             methods,
             transcoder,
             plane,
+            webhooks,
             admission,
             checker,
             cloudevents,

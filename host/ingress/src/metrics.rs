@@ -11,6 +11,7 @@ use std::{
 
 use platform_dataplane::{BUCKETS_US, SlotStatus};
 use platform_proto::code;
+use platform_webhook::{Progress, State};
 use prost_reflect::DescriptorPool;
 use tonic::Code;
 
@@ -64,8 +65,19 @@ impl Requests {
     }
 }
 
+/// What is told.
+#[derive(Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) requests: &'a Requests,
+    pub(crate) checks: &'a Counts,
+    pub(crate) slots: &'a [SlotStatus],
+    pub(crate) webhooks: &'a [platform_webhook::Status],
+    pub(crate) ready: bool,
+}
+
 /// Everything as text.
-pub(crate) fn text(format: Format, requests: &Requests, checks: &Counts, slots: &[SlotStatus], ready: bool) -> String {
+pub(crate) fn text(format: Format, told: &Told<'_>) -> String {
+    let Told { requests, checks, slots, webhooks, ready } = *told;
     let mut exposition = Exposition::new(format);
     let out = &mut exposition;
     out.gauge("platform_ready", "Whether every bound slot serves.").sample(&[], ready.into());
@@ -74,6 +86,7 @@ pub(crate) fn text(format: Format, requests: &Requests, checks: &Counts, slots: 
         .sample(&[("decision", "allow")], checks.allowed.load(Ordering::Relaxed))
         .sample(&[("decision", "deny")], checks.denied.load(Ordering::Relaxed));
     write_slots(out, slots);
+    write_webhooks(out, webhooks);
     write_process(out);
     exposition.finish()
 }
@@ -149,6 +162,37 @@ fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
     }
 }
 
+/// What webhooks did. URLs are left out: they may hold secrets.
+fn write_webhooks(out: &mut Exposition, webhooks: &[platform_webhook::Status]) {
+    let labels: Vec<[(&str, &str); 3]> = webhooks
+        .iter()
+        .map(|one| {
+            [("namespace", &*one.namespace), ("topic", one.topic.as_str()), ("subscription", one.subscription.as_str())]
+        })
+        .collect();
+    let mut counter = |name: &str, help: &str, read: fn(&Progress) -> u64| {
+        let mut family = out.counter(name, help);
+        for (one, labels) in webhooks.iter().zip(&labels) {
+            family.sample(labels, read(&one.progress));
+        }
+    };
+    counter("platform_webhook_delivered", "Events that the target took.", |progress| progress.delivered);
+    counter("platform_webhook_failures", "Attempts that failed.", |progress| progress.failed);
+    counter("platform_webhook_rejected", "Events that went to the dead-letter topic.", |progress| progress.rejected);
+    let mut family = out.gauge("platform_webhook_in_flight", "Attempts that are being made.");
+    for (one, labels) in webhooks.iter().zip(&labels) {
+        family.sample(labels, one.progress.in_flight);
+    }
+    let mut family = out.gauge("platform_webhook_failures_in_row", "Attempts that have failed since the last success.");
+    for (one, labels) in webhooks.iter().zip(&labels) {
+        family.sample(labels, one.progress.failures_in_row);
+    }
+    let mut family = out.gauge("platform_webhook_active", "Whether events are delivered.");
+    for (one, labels) in webhooks.iter().zip(&labels) {
+        family.sample(labels, (one.webhook.state == State::Active).into());
+    }
+}
+
 /// What the operating system knows of this process, where it tells.
 fn write_process(out: &mut Exposition) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -169,7 +213,9 @@ mod tests {
         let requests = Requests::new(&pool, &["/x.Y/Z"]);
         requests.record("/platform.kv.v1.Kv/Get", Code::NotFound, Duration::from_micros(120));
         requests.record("/nobody/knows", Code::Ok, Duration::from_secs(60));
-        let text = text(Format::Prometheus, &requests, &Counts::default(), &[], true);
+        let checks = Counts::default();
+        let told = Told { requests: &requests, checks: &checks, slots: &[], webhooks: &[], ready: true };
+        let text = text(Format::Prometheus, &told);
         assert!(
             text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"),
             "{text}"

@@ -93,15 +93,15 @@ impl Ingress {
                     continue;
                 }
             };
-            let (builder, watcher, front, cut) =
-                (Arc::clone(&builder), graceful.watcher(), Arc::clone(&self.front), cut.clone());
+            let (builder, watcher, front, cut, group) =
+                (Arc::clone(&builder), graceful.watcher(), Arc::clone(&self.front), cut.clone(), tasks.clone());
             tasks.spawn("connection", async move {
                 let open = Open::new(&front);
                 let service = service_fn(|request| {
-                    let front = Arc::clone(&front);
-                    async move { Ok::<_, Infallible>(front.answer(peer, request).await) }
+                    let (front, group) = (Arc::clone(&front), group.clone());
+                    async move { Ok::<_, Infallible>(front.answer(peer, request, &group).await) }
                 });
-                let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+                let connection = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
                 // A broken connection is the peer's affair: nobody is left to tell.
                 let _ = cut.run_until_cancelled(connection).await;
                 drop((open, permit));

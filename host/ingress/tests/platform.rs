@@ -130,6 +130,7 @@ async fn an_address_in_use_is_named() {
     let parts = platform_ingress::Parts {
         plane: server.plane.clone(),
         control: server.control.clone(),
+        webhooks: server.webhooks.clone(),
         about: platform_ingress::About::default(),
     };
     let error = taken.build(parts).await.unwrap_err();

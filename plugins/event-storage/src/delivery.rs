@@ -26,6 +26,8 @@ const PENDING_MAX: u32 = 1000;
 const PAGE: u32 = 250;
 /// Most events that go to the dead-letter topic at once.
 const DEAD_AT_ONCE: usize = 64;
+/// Most bytes of data that are rejected at once.
+const REJECTED_BYTES_MAX: usize = 8 << 20;
 /// How long a dead-letter topic that is made on the way remembers ids: not at all.
 const DEAD_LETTERS: TopicSettings = TopicSettings { age_ms: None, count: None, bytes: None, window_ms: 0 };
 
@@ -59,6 +61,49 @@ impl Consumer {
 
     fn pending_key(&self, sequence: u64) -> String {
         format!("{}{sequence:016x}", self.pending_prefix())
+    }
+
+    /// The event of a sequence, unless retention took it.
+    fn event(&self, sequence: u64, now_ms: u64) -> Result<Option<Event>> {
+        let stored = TABLE.get(&self.topic.place.event(sequence))?;
+        Ok(stored.map(|stored| self.topic.event(&stored, now_ms)).transpose()?.flatten())
+    }
+
+    /// The event as it is kept among the dead letters; why it was rejected, unless it was delivered too often.
+    fn dead_letter(&self, event: Event, attempts: u32, why: Option<&str>) -> Draft {
+        let mut draft = event.content;
+        draft.metadata.retain(|(name, _)| !name.starts_with("deadletter"));
+        let facts = [
+            ("deadletterattempts", attempts.to_string()),
+            ("deadlettersequence", event.sequence.to_string()),
+            ("deadlettersubscription", self.known.name.clone()),
+            ("deadlettertopic", event.topic),
+        ];
+        let why = why.map(|why| ("deadletterreason", why.to_owned()));
+        draft.metadata.extend(facts.into_iter().chain(why).map(|(name, value)| (name.to_owned(), value)));
+        draft.metadata.sort();
+        Draft { deduplicated: false, ..draft }
+    }
+
+    /// Publishes what goes to the dead-letter topic, in the same commit that takes it from the consumer.
+    fn bury(&self, batch: &mut Batch, dead: &[Draft]) -> Result<()> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let name = &self.known.subscribed.settings.dead_letter;
+        let (found, condition) = match topic::find(name)? {
+            Some(found) => {
+                let condition = Condition::At(found.revision);
+                (found, condition)
+            }
+            None => {
+                let head = topic::fresh(DEAD_LETTERS);
+                let place = key::Place::new(name, head.number);
+                (Found { name: name.clone(), place, head, revision: 0 }, Condition::Absent)
+            }
+        };
+        publish::stage(batch, &found, condition, dead)?;
+        Ok(())
     }
 }
 
@@ -97,7 +142,7 @@ pub(crate) fn receive(topic: &str, subscription: &str, consumer: &str, limit: u3
         };
         round.again()?;
         round.further()?;
-        round.bury()?;
+        consumer.bury(&mut round.batch, &round.dead)?;
         if round.batch.is_empty() || round.batch.commit()?.is_some() {
             let Round { mut deliveries, due_ms, more, .. } = round;
             deliveries.sort_by_key(|delivery| delivery.event.sequence);
@@ -137,9 +182,7 @@ impl Round<'_> {
                 self.due(pending.due_ms);
                 continue;
             }
-            let topic = &self.consumer.topic;
-            let stored = TABLE.get(&topic.place.event(sequence))?;
-            let event = stored.map(|stored| topic.event(&stored, self.now_ms)).transpose()?.flatten();
+            let event = self.consumer.event(sequence, self.now_ms)?;
             let condition = Condition::At(entry.revision);
             match event {
                 None => {
@@ -149,7 +192,7 @@ impl Round<'_> {
                 }
                 Some(event) if most > 0 && pending.attempt >= most => {
                     self.bytes += event.content.data.len();
-                    self.dead.push(self.dead_letter(event, pending.attempt));
+                    self.dead.push(self.consumer.dead_letter(event, pending.attempt, None));
                     self.batch.delete(entry.key, condition);
                     self.waiting -= 1;
                 }
@@ -210,41 +253,6 @@ impl Round<'_> {
         }
         Ok(())
     }
-
-    fn dead_letter(&self, event: Event, attempts: u32) -> Draft {
-        let mut draft = event.content;
-        draft.metadata.retain(|(name, _)| !name.starts_with("deadletter"));
-        let facts = [
-            ("deadletterattempts", attempts.to_string()),
-            ("deadlettersequence", event.sequence.to_string()),
-            ("deadlettersubscription", self.consumer.known.name.clone()),
-            ("deadlettertopic", event.topic),
-        ];
-        draft.metadata.extend(facts.map(|(name, value)| (name.to_owned(), value)));
-        draft.metadata.sort();
-        Draft { deduplicated: false, ..draft }
-    }
-
-    /// Publishes what was delivered too often, in the same commit that takes it from the consumer.
-    fn bury(&mut self) -> Result<()> {
-        if self.dead.is_empty() {
-            return Ok(());
-        }
-        let name = &self.consumer.known.subscribed.settings.dead_letter;
-        let (found, condition) = match topic::find(name)? {
-            Some(found) => {
-                let condition = Condition::At(found.revision);
-                (found, condition)
-            }
-            None => {
-                let head = topic::fresh(DEAD_LETTERS);
-                let place = key::Place::new(name, head.number);
-                (Found { name: name.clone(), place, head, revision: 0 }, Condition::Absent)
-            }
-        };
-        publish::stage(&mut self.batch, &found, condition, &self.dead)?;
-        Ok(())
-    }
 }
 
 /// Records verdicts; with each whether its delivery was waiting for one.
@@ -258,31 +266,49 @@ pub(crate) fn settle(topic: &str, subscription: &str, consumer: &str, settlement
         let keys: Vec<String> = settlements.iter().map(|one| consumer.pending_key(one.sequence)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (mut batch, mut settled) = (Batch::default(), Vec::with_capacity(settlements.len()));
+        let (mut dead, mut dead_bytes) = (Vec::new(), 0);
         for (settlement, entry) in settlements.iter().zip(TABLE.get_many(&keys)?) {
             let Some(entry) = entry else {
                 settled.push(false);
                 continue;
             };
             let pending = Pending::decode(&entry.value).map_err(damaged)?;
-            let later = match settlement.verdict {
-                Verdict::Ack => None,
-                Verdict::Nak(delay_ms) => Some(delay_ms),
-                Verdict::Extend => Some(consumer.known.subscribed.settings.ack_wait_ms),
-            };
-            let known = settlement.attempt > 0 && settlement.attempt <= pending.attempt;
-            match later {
-                None if known => batch.delete(entry.key, Condition::Present),
-                Some(delay_ms) if settlement.attempt == pending.attempt => {
-                    let pending = Pending { due_ms: now_ms.saturating_add(delay_ms), ..pending };
-                    batch.put(entry.key, pending.encode(), Condition::At(entry.revision), None);
+            let latest = settlement.attempt == pending.attempt;
+            let later_ms = match &settlement.verdict {
+                Verdict::Nak(delay_ms) if latest => Some(*delay_ms),
+                Verdict::Extend if latest => Some(consumer.known.subscribed.settings.ack_wait_ms),
+                // Work that was done is done, by whomever.
+                Verdict::Ack if settlement.attempt > 0 && settlement.attempt <= pending.attempt => None,
+                Verdict::Reject(why) if latest => {
+                    // What retention has taken meanwhile is gone all the same.
+                    if let Some(event) = consumer.event(settlement.sequence, now_ms)? {
+                        dead_bytes += event.content.data.len();
+                        dead.push(consumer.dead_letter(event, pending.attempt, Some(why)));
+                    }
+                    None
                 }
                 _ => {
                     settled.push(false);
                     continue;
                 }
-            }
+            };
             settled.push(true);
+            match later_ms {
+                None => batch.delete(entry.key, Condition::Present),
+                Some(later_ms) => {
+                    let pending = Pending { due_ms: now_ms.saturating_add(later_ms), ..pending };
+                    batch.put(entry.key, pending.encode(), Condition::At(entry.revision), None);
+                }
+            }
         }
+        if dead.len() > DEAD_AT_ONCE || dead_bytes > REJECTED_BYTES_MAX {
+            let why = format!(
+                "{} events of {dead_bytes} bytes at once; reject up to {DEAD_AT_ONCE}, of {REJECTED_BYTES_MAX} bytes",
+                dead.len()
+            );
+            return Err(Error::TooLarge(why));
+        }
+        consumer.bury(&mut batch, &dead)?;
         if batch.is_empty() || batch.commit()?.is_some() {
             return Ok(settled);
         }

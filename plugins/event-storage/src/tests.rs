@@ -221,6 +221,25 @@ fn a_refused_delivery_comes_after_its_delay_and_at_last_to_the_dead_letters() {
 }
 
 #[test]
+fn a_rejected_delivery_is_a_dead_letter_at_once_with_the_reason() {
+    let mut broker = topic("a", settings());
+    publish(&mut broker, "a", &["1", "2"]);
+    broker.create_subscription("a", "s", Start::Beginning, subscribing(&[])).unwrap();
+    assert_eq!(received(&mut broker, ""), [(1, 1), (2, 1)]);
+    assert!(!settle(&mut broker, 1, 2, Verdict::Reject("no".into())), "no such delivery");
+    assert!(settle(&mut broker, 1, 1, Verdict::Reject("no".into())));
+    assert!(!settle(&mut broker, 1, 1, Verdict::Reject("no".into())), "once");
+    let dead = broker.read("a.dead-letter", 0, 10, false).unwrap().0;
+    assert_eq!(ids(&dead), ["1"]);
+    let reason = dead[0].content.metadata.iter().find(|(name, _)| name == "deadletterreason");
+    assert_eq!(reason.map(|(_, why)| why.as_str()), Some("no"));
+    native::advance(Duration::from_secs(10));
+    assert_eq!(received(&mut broker, ""), [(2, 2)]);
+    assert!(!settle(&mut broker, 2, 1, Verdict::Reject("late".into())), "that delivery was given up");
+    assert_eq!(broker.read("a.dead-letter", 0, 10, false).unwrap().0.len(), 1);
+}
+
+#[test]
 fn consumers_share_or_each_get_all() {
     let mut broker = topic("a", settings());
     publish(&mut broker, "a", &["1", "2", "3", "4", "5", "6"]);

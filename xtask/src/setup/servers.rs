@@ -31,7 +31,7 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 11] = [
+const SERVERS: [Server; 14] = [
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },
@@ -47,6 +47,15 @@ const SERVERS: [Server; 11] = [
         program: "cloudevents-sdk",
         source: Source::Python { package: "cloudevents==1.*", executable: "cloudevents/__init__.py" },
     },
+    Server {
+        program: "standardwebhooks-library",
+        source: Source::Python { package: "standardwebhooks==1.*", executable: "standardwebhooks/__init__.py" },
+    },
+    Server {
+        program: "websockets-library",
+        source: Source::Python { package: "websockets==15.*", executable: "websockets/__init__.py" },
+    },
+    Server { program: "openssl", source: Source::Apt("openssl") },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
         program: "envoy",

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates of the host, lowest first: each may use those before it.
-const HOST: [&str; 12] = [
+const HOST: [&str; 13] = [
     "platform-base",
     "platform-document",
     "platform-storage",
@@ -15,6 +15,7 @@ const HOST: [&str; 12] = [
     "platform-dataplane",
     "platform-conformance",
     "platform-control",
+    "platform-webhook",
     "platform-proto",
     "platform-ingress",
     "platform-testkit",

@@ -7,6 +7,7 @@ mod publish;
 mod read;
 mod subscribe;
 mod topic;
+mod webhook;
 
 use std::ops::Deref;
 
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     /// Lists, moves and removes subscriptions.
     #[command(subcommand)]
     Subscription(subscribe::Command),
+    /// Posts what subscriptions deliver to URLs.
+    #[command(subcommand)]
+    Webhook(webhook::Command),
 }
 
 /// Runs a command.
@@ -67,6 +71,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Tree(arguments) => read::tree(context, arguments).await,
         Command::Search(arguments) => read::search(context, arguments).await,
         Command::Subscription(command) => subscribe::run(context, command).await,
+        Command::Webhook(command) => webhook::run(context, command).await,
     }
 }
 

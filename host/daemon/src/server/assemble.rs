@@ -11,6 +11,7 @@ use platform_dataplane::{Plane, PlaneParts};
 use platform_ingress::{About, IngressError, Parts, StaticToken};
 use platform_runtime::{Artifacts, Engine};
 use platform_storage::{Embedded, Memory, Nats, Storage};
+use platform_webhook::Webhooks;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ pub(crate) struct Daemon {
     storage: Arc<dyn Storage>,
     control: Arc<Control>,
     plane: Arc<Plane>,
+    webhooks: Arc<Webhooks>,
     /// What serves: the listener and its connections.
     front: TaskGroup,
     /// What the front stands on: slots and their control.
@@ -51,6 +53,13 @@ impl Daemon {
         let back = TaskGroup::new();
         let storage = open_storage(settings, &data_dir).await?;
         let (plane, artifacts) = slots(settings, &data_dir, &storage, &back)?;
+        let webhooks = Webhooks::new(platform_webhook::Parts {
+            plane: Arc::clone(&plane),
+            storage: Arc::clone(&storage),
+            tasks: back.clone(),
+            config: settings.webhooks.clone(),
+            shared: settings.storage.engine == StorageEngine::Nats,
+        });
         let parts = ControlParts {
             plane: Arc::clone(&plane),
             storage: Arc::clone(&storage),
@@ -64,6 +73,7 @@ impl Daemon {
             storage,
             control,
             plane: Arc::clone(&plane),
+            webhooks,
             front: TaskGroup::new(),
             back,
             stop: CancellationToken::new(),
@@ -77,6 +87,7 @@ impl Daemon {
         daemon.plane.event().tell_changes();
         daemon.plane.configurations().follow_sources();
         daemon.control.tell_changes();
+        daemon.webhooks.start();
         daemon.serve(ingress)?;
         Ok(daemon)
     }
@@ -131,7 +142,7 @@ impl Daemon {
             },
         };
         config.identity.tokens.push(StaticToken::admin(token));
-        let parts = Parts { plane, control: Arc::clone(&self.control), about };
+        let parts = Parts { plane, control: Arc::clone(&self.control), webhooks: Arc::clone(&self.webhooks), about };
         config.build(parts).await.map_err(|error| match error {
             IngressError::AddressInUse { address } => {
                 StartError::address(&address, &std::io::ErrorKind::AddrInUse.into())

@@ -2,6 +2,8 @@
 
 mod cloudevents;
 mod kill;
+mod sockets;
+mod webhooks;
 
 use std::fs;
 

@@ -80,18 +80,27 @@ impl Daemon {
 
     /// The same with arguments of the test's choosing.
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
-        let mut daemon = Self::spawn(data, arguments);
+        Self::spawn(data, arguments).ready()
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn ready(mut self) -> Self {
         wait_for("the daemon to be ready", || {
-            if let Some(status) = daemon.child.try_wait().unwrap() {
-                panic!("the daemon ended with {status}:\n{}", daemon.log());
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status}:\n{}", self.log());
             }
-            daemon.is_ready().then_some(())
+            self.is_ready().then_some(())
         });
-        daemon
+        self
     }
 
     /// Starts a daemon and does not wait.
     pub(crate) fn spawn(data: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_in(data, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn spawn_in(data: &Path, arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         fs::create_dir_all(data).unwrap();
         let log = data.with_extension("log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
@@ -102,6 +111,7 @@ impl Daemon {
             .arg("--plugins-dir")
             .arg(plugins())
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()

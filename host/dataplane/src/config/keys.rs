@@ -78,12 +78,12 @@ pub struct Keys {
 }
 
 /// A value that was sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sealed {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
     /// Id of the key.
-    pub(super) key: String,
+    pub key: String,
     /// Nonce and ciphertext.
-    pub(super) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 impl SecretsConfig {
@@ -136,8 +136,11 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Keys {
-    /// Encrypts a value that `place` belongs to.
-    pub(super) fn seal(&self, place: &str, value: &[u8]) -> Result<Sealed, KeyError> {
+    /// Encrypts a value that belongs to `place` and opens there only.
+    ///
+    /// # Errors
+    /// No key is named to encrypt with, or it can't be had.
+    pub fn seal(&self, place: &str, value: &[u8]) -> Result<Sealed, KeyError> {
         let id = self.writes.as_ref().ok_or(KeyError::NoKey)?;
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload { msg: value, aad: place.as_bytes() };
@@ -145,8 +148,11 @@ impl Keys {
         Ok(Sealed { key: id.clone(), data: [&nonce[..], &sealed].concat() })
     }
 
-    /// Decrypts a value that `place` belongs to.
-    pub(super) fn open(&self, place: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    /// Decrypts a value that belongs to `place`.
+    ///
+    /// # Errors
+    /// The key can't be had, or does not open the value.
+    pub fn open(&self, place: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let refused = || KeyError::Refused(sealed.key.clone());
         let (nonce, data) = sealed.data.split_first_chunk::<NONCE_BYTES>().ok_or_else(refused)?;
         let payload = Payload { msg: data, aad: place.as_bytes() };

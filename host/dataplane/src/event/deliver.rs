@@ -19,13 +19,15 @@ use platform_capability::{
 };
 use tokio::sync::Notify;
 
-use super::{DAY_MS, Event, Result, ask, check_name, check_names, refused};
+use super::{DAY_MS, Event, Result, ask, check_name, check_names, check_text, refused};
 use crate::provider::Watched;
 
 /// Most deliveries that are handed out or settled at once.
 const DELIVERIES_MAX: u32 = 256;
 /// Deliveries that a stream asks for at once: as many may wait unseen when its reader is slow.
 const STREAM_DELIVERIES: u32 = 32;
+/// Longest reason of a rejection, in bytes.
+const REASON_BYTES_MAX: usize = 512;
 /// Longest that a consumer waits before it asks again, for verdicts that another daemon was told of.
 const IDLE: Duration = Duration::from_secs(5);
 /// Time that the broker is given.
@@ -107,9 +109,9 @@ impl Event {
         if !found.is_empty() || wait.is_zero() {
             return Ok(found);
         }
-        let mut waiting = self.waiting(call, consumer.clone(), limit).await?;
+        let mut deliveries = self.consume(call, consumer.clone()).await?;
         // Giving up between two questions loses nothing: what was handed out and not taken comes again.
-        match tokio::time::timeout(wait, waiting.next()).await {
+        match tokio::time::timeout(wait, deliveries.next(limit)).await {
             Ok(found) => found,
             Err(_over) => Ok(Vec::new()),
         }
@@ -122,21 +124,25 @@ impl Event {
     pub async fn deliveries(
         &self, call: &Call, consumer: Consumer,
     ) -> Result<impl Stream<Item = Result<Vec<Delivery>>> + Send + 'static + use<>> {
-        consumer.check()?;
-        let waiting = self.waiting(call, consumer, STREAM_DELIVERIES).await?;
-        Ok(futures::stream::unfold(Some(waiting), |waiting| async move {
-            let mut waiting = waiting?;
-            let item = waiting.next().await;
-            let waiting = item.is_ok().then_some(waiting);
-            Some((item, waiting))
+        let deliveries = self.consume(call, consumer).await?;
+        Ok(futures::stream::unfold(Some(deliveries), |deliveries| async move {
+            let mut deliveries = deliveries?;
+            let item = deliveries.next(STREAM_DELIVERIES).await;
+            let deliveries = item.is_ok().then_some(deliveries);
+            Some((item, deliveries))
         }))
     }
 
-    async fn waiting(&self, call: &Call, consumer: Consumer, limit: u32) -> Result<Waiting> {
+    /// Deliveries of a subscription, for a consumer that says each time how many it takes.
+    ///
+    /// # Errors
+    /// There is no such subscription; see [`CallError`](crate::CallError).
+    pub async fn consume(&self, call: &Call, consumer: Consumer) -> Result<Deliveries> {
+        consumer.check()?;
         let call = renewed(call);
         ask(self.provider.call::<event::GetSubscription, _>(&call, (&consumer.topic, &consumer.subscription)).await)?;
         let news = self.news(&call, &consumer.topic).await?;
-        Ok(Waiting { event: self.clone(), call, consumer, limit, news })
+        Ok(Deliveries { event: self.clone(), call, consumer, news })
     }
 
     /// Tells of events of a topic that are published from now on.
@@ -161,20 +167,31 @@ impl Event {
         if receipts.is_empty() || receipts.len() > DELIVERIES_MAX as usize {
             return Err(refused(format!("{} receipts at once; give 1 to {DELIVERIES_MAX}", receipts.len())));
         }
-        if matches!(verdict, Verdict::Nak(delay_ms) if delay_ms > DAY_MS) {
-            return Err(refused("a delivery is put off for a day at most"));
+        match &verdict {
+            Verdict::Nak(delay_ms) if *delay_ms > DAY_MS => {
+                return Err(refused("a delivery is put off for a day at most"));
+            }
+            Verdict::Reject(why) => check_text("reason", why, REASON_BYTES_MAX)?,
+            Verdict::Ack | Verdict::Nak(_) | Verdict::Extend => {}
         }
         let mut sequences: Vec<u64> = receipts.iter().map(|receipt| receipt.sequence).collect();
         sequences.sort_unstable();
         if sequences.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(refused("each receipt has to be of an event of its own"));
         }
-        let settlement =
-            |receipt: &Receipt| Settlement { sequence: receipt.sequence, attempt: receipt.attempt, verdict };
+        let settlement = |receipt: &Receipt| {
+            let Receipt { sequence, attempt } = *receipt;
+            Settlement { sequence, attempt, verdict: verdict.clone() }
+        };
         let settlements: Vec<Settlement> = receipts.iter().map(settlement).collect();
         let Consumer { topic, subscription, name } = consumer;
         let params = (topic.as_str(), subscription.as_str(), name.as_str(), settlements.as_slice());
-        let known = ask(self.provider.call::<event::Settle, _>(call, params).await)?;
+        // A rejection publishes: whoever follows the dead letters is told.
+        let known = if matches!(verdict, Verdict::Reject(_)) {
+            ask(self.provider.write::<event::Settle, _>(call, params).await)?
+        } else {
+            ask(self.provider.call::<event::Settle, _>(call, params).await)?
+        };
         self.settled.tell(&call.namespace, topic, subscription);
         let (mut settled, mut unknown) = (Vec::new(), Vec::new());
         for (receipt, known) in receipts.iter().zip(known.into_iter().chain(std::iter::repeat(false))) {
@@ -185,17 +202,27 @@ impl Event {
 }
 
 /// A consumer that waits for deliveries.
-struct Waiting {
+pub struct Deliveries {
     event: Event,
     call: Call,
     consumer: Consumer,
-    limit: u32,
     news: News,
 }
 
-impl Waiting {
-    /// The next deliveries; never none.
-    async fn next(&mut self) -> Result<Vec<Delivery>> {
+impl fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliveries").field("consumer", &self.consumer).finish_non_exhaustive()
+    }
+}
+
+impl Deliveries {
+    /// The next deliveries, at most `limit` and never none. What was handed out to a question that is dropped comes again
+    /// when its time is over.
+    ///
+    /// # Errors
+    /// See [`CallError`](crate::CallError).
+    pub async fn next(&mut self, limit: u32) -> Result<Vec<Delivery>> {
+        let limit = limit.clamp(1, DELIVERIES_MAX);
         let event = self.event.clone();
         let Consumer { topic, subscription, .. } = &self.consumer;
         let Some(settled) = event.settled.place(&self.call.namespace, topic, subscription) else {
@@ -205,7 +232,7 @@ impl Waiting {
             // Listens before it asks: what happens in between wakes it.
             let mut told = std::pin::pin!(settled.notified());
             told.as_mut().enable();
-            let received = event.hand_out(&renewed(&self.call), &self.consumer, self.limit).await?;
+            let received = event.hand_out(&renewed(&self.call), &self.consumer, limit).await?;
             if !received.deliveries.is_empty() {
                 return Ok(received.deliveries);
             }
@@ -227,6 +254,7 @@ impl Waiting {
 }
 
 /// The same caller with time of its own: a stream outlives the call that opened it.
-pub(super) fn renewed(call: &Call) -> Call {
+#[must_use]
+pub fn renewed(call: &Call) -> Call {
     Arc::new(CallContext { deadline: clock::now() + TIME, time_ns: clock::unix_ns(), ..call.as_ref().clone() })
 }

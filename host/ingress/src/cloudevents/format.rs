@@ -1,4 +1,4 @@
-//! CloudEvents and our events: one in the words of the other.
+//! CloudEvents on their way in, as our events; `platform_webhook::cloudevents` is their way out.
 //!
 //! Owns the mapping and the three content modes; must not know where events go. Attributes that we have no place for are kept
 //! as metadata under their names. Invariant: what is no event by the standard is refused with the attribute at fault.
@@ -9,20 +9,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
-use platform_capability::event::Event;
 use platform_dataplane::NewEvent;
-use serde_json::{Map, Value};
+use platform_webhook::cloudevents::{PARENT, PREFIX, ROOT, VERSION, is_attribute, is_json};
+use serde_json::Value;
 
 use crate::fault::Fault;
-
-/// Version of the standard.
-const VERSION: &str = "1.0";
-/// Prefix of attributes among headers.
-const PREFIX: &str = "ce-";
-/// Attribute that holds the root of a chain of causes.
-const ROOT: &str = "rootid";
-/// Attribute that holds the parent.
-const PARENT: &str = "parentid";
 
 /// The events of a request, in whichever mode it is.
 pub(super) fn incoming(headers: &HeaderMap, body: &Bytes) -> Result<Vec<NewEvent>, Fault> {
@@ -89,11 +80,6 @@ fn of_json(value: Value) -> Result<NewEvent, Fault> {
     assemble(attributes, content_type, data)
 }
 
-fn is_json(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind.ends_with("/json") || kind.ends_with("+json")
-}
-
 /// An event in the binary mode.
 fn of_headers(headers: &HeaderMap, content_type: &str, body: &Bytes) -> Result<NewEvent, Fault> {
     let mut attributes = BTreeMap::new();
@@ -121,10 +107,7 @@ fn assemble(mut attributes: BTreeMap<String, String>, content_type: String, data
     }
     let (id, origin, kind) = (take("id")?, take("source")?, take("type")?);
     let (root, parent) = (attributes.remove(ROOT), attributes.remove(PARENT));
-    let named = |name: &&String| {
-        name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    if let Some(wrong) = attributes.keys().find(named) {
+    if let Some(wrong) = attributes.keys().find(|name| !is_attribute(name)) {
         return Err(invalid(format!("`{}` is no name of an attribute; use a-z and 0-9", wrong.escape_debug())));
     }
     if let Some(time) = attributes.get("time")
@@ -144,60 +127,11 @@ fn assemble(mut attributes: BTreeMap<String, String>, content_type: String, data
     })
 }
 
-/// The attributes of an event, data apart.
-fn attributes(event: &Event) -> BTreeMap<String, String> {
-    let content = &event.content;
-    let named =
-        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let mut attributes: BTreeMap<String, String> =
-        content.metadata.iter().filter(|(name, _)| named(name)).cloned().collect();
-    let time = crate::grpc::timestamp(event.time_ms).to_string();
-    attributes.entry("time".to_owned()).or_insert(time);
-    // The standard wants a source; events that were published by other means need not have one.
-    let source = if content.origin.is_empty() { format!("/topics/{}", event.topic) } else { content.origin.clone() };
-    let ours = [
-        ("specversion", VERSION.to_owned()),
-        ("id", content.id.clone()),
-        ("source", source),
-        ("type", content.type_.clone()),
-        ("sequence", event.sequence.to_string()),
-        (ROOT, content.root.clone()),
-    ];
-    attributes.extend(ours.map(|(name, value)| (name.to_owned(), value)));
-    if let Some(parent) = &content.parent {
-        attributes.insert(PARENT.to_owned(), parent.clone());
-    }
-    attributes
-}
-
-/// An event in the structured mode.
-pub(super) fn structured(event: &Event) -> Value {
-    let content = &event.content;
-    let mut members: Map<String, Value> =
-        attributes(event).into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-    if !content.content_type.is_empty() {
-        members.insert("datacontenttype".to_owned(), Value::String(content.content_type.clone()));
-    }
-    if content.data.is_empty() {
-        return Value::Object(members);
-    }
-    let text = std::str::from_utf8(&content.data).ok();
-    let json = text.filter(|_| is_json(&content.content_type)).and_then(|text| platform_document::parse(text).ok());
-    let (name, data) = match (json, text) {
-        (Some(json), _) => ("data", json),
-        (None, Some(text)) if !content.content_type.is_empty() && !is_json(&content.content_type) => {
-            ("data", Value::String(text.to_owned()))
-        }
-        _ => ("data_base64", Value::String(STANDARD.encode(&content.data))),
-    };
-    members.insert(name.to_owned(), data);
-    Value::Object(members)
-}
-
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
-    use platform_capability::event::Draft;
+    use platform_capability::event::{Draft, Event};
+    use platform_webhook::cloudevents::structured;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -242,7 +176,7 @@ mod tests {
             event.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
             let found = request(&JSON, &event.to_string()).unwrap().remove(0);
             assert_eq!(found.data, data, "{event}");
-            let out = structured(&kept(found));
+            let out = Value::Object(structured(&kept(found)));
             for (name, value) in event.as_object().unwrap() {
                 assert_eq!(out.get(name), Some(value), "{name} of {out}");
             }
@@ -262,7 +196,7 @@ mod tests {
         ];
         let found = request(&headers, "hello").unwrap().remove(0);
         assert_eq!((found.metadata["subject"].as_str(), found.root.as_str()), ("Euro €", "0"));
-        let out = structured(&kept(found));
+        let out = Value::Object(structured(&kept(found)));
         for (name, value) in [("id", "1"), ("source", "/s"), ("subject", "Euro €"), ("rootid", "0"), ("data", "hello")]
         {
             assert_eq!(out[name], value, "{name}");

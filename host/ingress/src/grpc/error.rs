@@ -6,6 +6,7 @@
 use platform_capability::{db, discovery, kv, sync};
 use platform_dataplane::{CallError, ConfigError, EventError, RouteError};
 use platform_runtime as runtime;
+use platform_webhook::WebhookError;
 use tonic::{Code, Status};
 
 use crate::fault::Fault;
@@ -19,6 +20,24 @@ pub(crate) trait CapabilityError {
 /// The status of a failed call.
 pub(crate) fn status<E: CapabilityError>(error: CallError<E>) -> Status {
     fault(error).into()
+}
+
+/// The status of what was not done for a webhook.
+pub(crate) fn webhook_status(error: WebhookError) -> Status {
+    let message = error.to_string();
+    let fault = match error {
+        WebhookError::NotFound { .. } => Fault::new(Code::NotFound, "NOT_FOUND", message),
+        WebhookError::Exists { .. } => Fault::new(Code::AlreadyExists, "ALREADY_EXISTS", message),
+        WebhookError::Target(_) => Fault::invalid("INVALID_TARGET", message),
+        WebhookError::Invalid(_) => Fault::invalid("INVALID_ARGUMENT", message),
+        WebhookError::TooMany(_) => Fault::new(Code::ResourceExhausted, "TOO_MANY_WEBHOOKS", message),
+        WebhookError::Key(_) => Fault::new(Code::FailedPrecondition, "SECRET_KEY_UNAVAILABLE", message),
+        WebhookError::Event(error) => return status(error),
+        WebhookError::Contended => Fault::new(Code::Unavailable, "CONTENDED", message),
+        WebhookError::Unavailable(_) => Fault::new(Code::Unavailable, "UNAVAILABLE", message),
+        _ => Fault::new(Code::Internal, "WEBHOOK_DAMAGED", message),
+    };
+    fault.into()
 }
 
 fn fault<E: CapabilityError>(error: CallError<E>) -> Fault {

@@ -1,5 +1,7 @@
 //! `platform.event.v1.Events`.
 
+mod webhook;
+
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -11,9 +13,11 @@ use platform_dataplane::{Consumer, NewEvent, Outcome};
 use platform_proto::event::v1::{self as proto, events_server::Events, start::At};
 use tonic::{Request, Response, Status};
 
+use webhook::{created_out, new_in, webhook_out};
+
 use super::{
     Shared, admitted,
-    error::status,
+    error::{status, webhook_status},
     milliseconds,
     page::{Page, number, token},
     stream::Answers,
@@ -98,7 +102,9 @@ impl Events for EventService {
         &self, request: Request<proto::DeleteTopicRequest>,
     ) -> Result<Response<proto::DeleteTopicResponse>, Status> {
         let call = &admitted(&request)?.call;
-        self.0.plane.event().delete_topic(call, &request.get_ref().name).await.map_err(status)?;
+        let name = &request.get_ref().name;
+        self.0.plane.event().delete_topic(call, name).await.map_err(status)?;
+        self.0.webhooks.forget(call, name, None).await.map_err(webhook_status)?;
         Ok(Response::new(proto::DeleteTopicResponse {}))
     }
 
@@ -235,6 +241,7 @@ impl Events for EventService {
         let call = &admitted(&request)?.call;
         let proto::DeleteSubscriptionRequest { topic, name } = request.get_ref();
         self.0.plane.event().delete_subscription(call, topic, name).await.map_err(status)?;
+        self.0.webhooks.forget(call, topic, Some(name)).await.map_err(webhook_status)?;
         Ok(Response::new(proto::DeleteSubscriptionResponse {}))
     }
 
@@ -287,6 +294,71 @@ impl Events for EventService {
     async fn extend(&self, request: Request<proto::ExtendRequest>) -> Result<Response<proto::SettleResponse>, Status> {
         let proto::ExtendRequest { topic, name, consumer, receipts } = request.get_ref();
         self.settle(&request, self::consumer(topic, name, consumer), receipts, Verdict::Extend).await
+    }
+
+    async fn reject(&self, request: Request<proto::RejectRequest>) -> Result<Response<proto::SettleResponse>, Status> {
+        let proto::RejectRequest { topic, name, consumer, receipts, reason } = request.get_ref();
+        let verdict = Verdict::Reject(reason.clone());
+        self.settle(&request, self::consumer(topic, name, consumer), receipts, verdict).await
+    }
+
+    async fn create_webhook(
+        &self, request: Request<proto::CreateWebhookRequest>,
+    ) -> Result<Response<proto::CreateWebhookResponse>, Status> {
+        let call = admitted(&request)?.call.clone();
+        let mut request = request.into_inner();
+        let (topic, name) = (std::mem::take(&mut request.topic), std::mem::take(&mut request.name));
+        let created = self.0.webhooks.create(&call, &topic, &name, new_in(request)).await.map_err(webhook_status)?;
+        Ok(Response::new(created_out(created)))
+    }
+
+    async fn get_webhook(
+        &self, request: Request<proto::GetWebhookRequest>,
+    ) -> Result<Response<proto::Webhook>, Status> {
+        let call = &admitted(&request)?.call;
+        let proto::GetWebhookRequest { topic, name } = request.get_ref();
+        let found = self.0.webhooks.get(call, topic, name).await.map_err(webhook_status)?;
+        Ok(Response::new(webhook_out(found)))
+    }
+
+    async fn list_webhooks(
+        &self, request: Request<proto::ListWebhooksRequest>,
+    ) -> Result<Response<proto::ListWebhooksResponse>, Status> {
+        let call = &admitted(&request)?.call;
+        let proto::ListWebhooksRequest { topic, limit, page_token } = request.get_ref();
+        let page = Page::parse(*limit, page_token)?;
+        let found = self.0.webhooks.list(call, topic, page.after.as_deref(), page.limit).await;
+        let found = found.map_err(webhook_status)?;
+        let next_page_token = page.next(found.len(), found.last().map(|found| found.subscription.as_str()));
+        let webhooks = found.into_iter().map(webhook_out).collect();
+        Ok(Response::new(proto::ListWebhooksResponse { webhooks, next_page_token }))
+    }
+
+    async fn pause_webhook(
+        &self, request: Request<proto::PauseWebhookRequest>,
+    ) -> Result<Response<proto::Webhook>, Status> {
+        let call = &admitted(&request)?.call;
+        let proto::PauseWebhookRequest { topic, name } = request.get_ref();
+        let paused = self.0.webhooks.pause(call, topic, name, true).await.map_err(webhook_status)?;
+        Ok(Response::new(webhook_out(paused)))
+    }
+
+    async fn resume_webhook(
+        &self, request: Request<proto::ResumeWebhookRequest>,
+    ) -> Result<Response<proto::Webhook>, Status> {
+        let call = &admitted(&request)?.call;
+        let proto::ResumeWebhookRequest { topic, name } = request.get_ref();
+        let resumed = self.0.webhooks.pause(call, topic, name, false).await.map_err(webhook_status)?;
+        Ok(Response::new(webhook_out(resumed)))
+    }
+
+    async fn delete_webhook(
+        &self, request: Request<proto::DeleteWebhookRequest>,
+    ) -> Result<Response<proto::DeleteWebhookResponse>, Status> {
+        let call = &admitted(&request)?.call;
+        let proto::DeleteWebhookRequest { topic, name } = request.get_ref();
+        self.0.webhooks.delete(call, topic, name).await.map_err(webhook_status)?;
+        Ok(Response::new(proto::DeleteWebhookResponse {}))
     }
 }
 

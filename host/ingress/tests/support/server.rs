@@ -10,6 +10,7 @@ use platform_dataplane::{Plane, PlaneConfig, PlaneParts};
 use platform_ingress::{About, Access, Config, Parts, StaticToken};
 use platform_runtime::{Artifacts, Engine, EngineConfig};
 use platform_storage::{Memory, Options, Storage};
+use platform_webhook::{Parts as WebhookParts, Webhooks};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,6 +28,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub plane: Arc<Plane>,
     pub control: Arc<Control>,
+    pub webhooks: Arc<Webhooks>,
     stop: CancellationToken,
     ended: Option<oneshot::Receiver<usize>>,
     tasks: TaskGroup,
@@ -58,6 +60,14 @@ impl Server {
             tasks: tasks.clone(),
             config: PlaneConfig::default(),
         });
+        let webhooks = Webhooks::new(WebhookParts {
+            plane: Arc::clone(&plane),
+            storage: Arc::clone(&storage),
+            tasks: tasks.clone(),
+            config: platform_webhook::Config::default(),
+            shared: false,
+        });
+        webhooks.start();
         let control = Control::open(ControlParts {
             plane: Arc::clone(&plane),
             storage,
@@ -67,7 +77,8 @@ impl Server {
         });
         let control = control.await.unwrap();
         let about = About { version: "0.1.0".into(), ..About::default() };
-        let parts = Parts { plane: Arc::clone(&plane), control: Arc::clone(&control), about };
+        let parts =
+            Parts { plane: Arc::clone(&plane), control: Arc::clone(&control), webhooks: Arc::clone(&webhooks), about };
         let ingress = config.build(parts).await.unwrap();
         let address = ingress.address();
         let stop = CancellationToken::new();
@@ -76,7 +87,7 @@ impl Server {
         tasks.spawn("ingress", async move {
             let _ = tell.send(ingress.serve(&group, stopped.cancelled_owned(), SOON).await);
         });
-        Self { address, plane, control, stop, ended: Some(ended), tasks, _folder: folder }
+        Self { address, plane, control, webhooks, stop, ended: Some(ended), tasks, _folder: folder }
     }
 
     /// Installs a shipped component, grants what it asks for, and binds it.

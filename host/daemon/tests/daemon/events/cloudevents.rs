@@ -8,24 +8,23 @@ use std::{
 
 use crate::support::{Daemon, place, text};
 
-/// The interpreter that has the SDK.
-fn python() -> Option<PathBuf> {
+/// The interpreter that has the packages, the SDK among them.
+pub(super) fn python(packages: &[&str]) -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_BIN_EXE_platform")).ancestors().nth(2).unwrap().to_owned();
     let own = target.join("tools/python/bin/python");
-    let has = |python: &Path| {
-        Command::new(python).args(["-c", "import cloudevents"]).output().is_ok_and(|it| it.status.success())
-    };
+    let import = format!("import {}", packages.join(", "));
+    let has = |python: &Path| Command::new(python).args(["-c", &import]).output().is_ok_and(|it| it.status.success());
     let found = Some(own).filter(|python| has(python));
     assert!(
         found.is_some() || std::env::var_os("CI").is_none(),
-        "no CloudEvents SDK; run `cargo xtask setup --servers`"
+        "no Python with {packages:?}; run `cargo xtask setup --servers`"
     );
     found
 }
 
 #[test]
 fn the_sdk_sends_in_every_mode_and_reads_the_stream() {
-    let Some(python) = python() else { return };
+    let Some(python) = python(&["cloudevents"]) else { return };
     let (_root, data) = place();
     let daemon = Daemon::start(&data);
     daemon.ok(&["event", "topic", "create", "orders"]);
