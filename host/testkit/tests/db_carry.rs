@@ -37,10 +37,10 @@ async fn carried(fixture: &Fixture, slot_text: &str, provider: Plugin) -> u64 {
     let (slot, plane) = (slot(slot_text), &fixture.plane);
     let prepared = plane.prepare(&slot, alone(provider)).await.unwrap_or_else(|error| panic!("{error}"));
     let namespaces: [Name; 1] = [name("default")];
-    let carried = plane.db().carry(&slot, &prepared, &namespaces).await.unwrap_or_else(|error| panic!("{error}"));
+    let carried = plane.carry(&slot, &prepared, &namespaces).await.unwrap_or_else(|error| panic!("{error}"));
     let generation = plane.slot_status(&slot).map_or(0, |status| status.generation) + 1;
     plane.bind(&slot, prepared, generation).await.unwrap();
-    carried.records
+    carried.entries
 }
 
 fn put(id: &str, count: f64, condition: Condition) -> Write {
@@ -181,7 +181,7 @@ async fn a_move_that_fails_leaves_the_old_store_serving() {
     let slot = slot("db.store");
     let prepared = fixture.plane.prepare(&slot, alone(postgres(&server))).await.unwrap();
     server.kill();
-    let why = db.carry(&slot, &prepared, &[name("default")]).await.unwrap_err().to_string();
+    let why = fixture.plane.carry(&slot, &prepared, &[name("default")]).await.unwrap_err().to_string();
     assert!(why.contains("the old store serves on"), "{why}");
     db.commit(&call(), "shop", &[put("2", 1.0, Condition::Absent)]).await.unwrap();
     assert!(db.get(&call(), ORDERS, &["1"]).await.unwrap()[0].is_some());
