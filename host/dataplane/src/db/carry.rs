@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use platform_capability::{
     SlotKind,
-    db::{self, Change, Error, Query, Record, Table},
+    db::{self, Change, Error, Fence, Query, Record, Table},
 };
 
 use super::Db;
@@ -14,6 +14,9 @@ use crate::{
     carry::{Carrier, PAGE, Portable, Ways},
     error::CallError,
 };
+
+/// Fences that are handed over at once.
+const FENCES: u32 = 500;
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 type Between<'a> = Ways<'a, Db>;
@@ -79,7 +82,7 @@ impl Portable for Db {
     }
 
     async fn hand_over(ways: &Between<'_>, changes: &[Change], revision: u64) -> Result<()> {
-        ways.to::<db::Restore, ()>((changes, revision)).await
+        ways.to::<db::Restore, ()>((changes, &[], revision)).await
     }
 
     async fn complete(ways: &Between<'_>) -> Result<()> {
@@ -94,7 +97,17 @@ impl Portable for Db {
         for table in &held {
             declare(ways, table).await?;
         }
-        Ok(())
+        fences(ways).await
+    }
+}
+
+async fn fences(ways: &Between<'_>) -> Result<()> {
+    let mut after: Option<String> = None;
+    loop {
+        let page: Vec<Fence> = ways.from::<db::Fences, _>((after.as_deref(), FENCES)).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.name.clone());
+        ways.to::<db::Restore, ()>((&[], page.as_slice(), 0)).await?;
     }
 }
 
