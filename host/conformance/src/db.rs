@@ -1,5 +1,8 @@
 //! What every provider of `db.store` promises.
 
+use std::sync::Arc;
+
+use platform_capability::CallContext;
 use platform_capability::db::{
     Action, Condition, Content, Error, Field, Filter, Index, Kind, Query, Record, Stamp, Test, Value, Write,
 };
@@ -18,6 +21,7 @@ pub(crate) const SUITE: &[Check] = checks! {
     "unique" "a unique index lets one record have a value" unique,
     "find" "records are found by filters, in the order asked, page by page, once each" find,
     "changes" "every change comes once, in order, from the revision asked for" changes,
+    "fences" "a write behind a token that is behind changes nothing" fences,
     "namespaces" "what one namespace holds is not seen from another" namespaces,
 };
 
@@ -201,4 +205,25 @@ async fn namespaces(subject: Subject) -> Checked {
     one(&other, put("same", Condition::Absent, 1.0, "other")).await?;
     let found = get(&subject, "same").await?;
     holds(found.is_some_and(|found| found.data == b"here"), "a record after a write in another namespace")
+}
+
+async fn fences(subject: Subject) -> Checked {
+    let fenced = |token| {
+        let fence = Some(Arc::new(platform_capability::Fence { name: "holders/é".into(), token }));
+        Arc::new(CallContext { fence, ..subject.call().as_ref().clone() })
+    };
+    let write = async |token: u64, write: Write| db(&subject).commit(&fenced(token), TABLE.database, &[write]).await;
+    answered(write(5, put("a", Condition::Always, 5.0, "5")).await, "`commit` with token 5")?;
+    answered(write(5, put("a", Condition::Always, 5.5, "5 again")).await, "`commit` with token 5 once more")?;
+    for stale in [put("a", Condition::Always, 4.0, "4"), put("b", Condition::Absent, 4.0, "4"), delete("a")] {
+        let refusal = refused(write(4, stale).await, "`commit` with token 4 after token 5")?;
+        same(&refusal, &Error::Stale(5), "the error for a token that is behind")?;
+    }
+    let found = answered(db(&subject).get(&subject.call(), TABLE, &["a", "b"]).await, "`get`")?;
+    let data: Vec<_> = found.into_iter().map(|record| record.map(|record| record.data)).collect();
+    same(&data, &vec![Some(b"5 again".to_vec()), None], "records after writes that were refused")?;
+    answered(write(u64::MAX, delete("a")).await, "`commit` with the greatest token")?;
+    let refusal =
+        refused(write(u64::MAX - 1, put("c", Condition::Always, 1.0, "")).await, "`commit` with the one before")?;
+    same(&refusal, &Error::Stale(u64::MAX), "the error for a token that is behind")
 }

@@ -12,6 +12,7 @@ use std::{
 use futures::Stream;
 use platform_capability::{Call, CallContext, SlotKind, config, db, discovery, event, kv, sync};
 use platform_runtime::Function;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 
 use crate::{
     error::{CallError, flatten},
@@ -111,16 +112,34 @@ pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<
 pub(crate) struct Provider<C: Capability> {
     plane: Weak<Plane>,
     hubs: Hubs<C>,
+    /// Held by each write; whoever carries what is kept to another store waits until nobody does.
+    writes: Arc<RwLock<()>>,
 }
 
 impl<C: Capability> Provider<C> {
     pub(crate) fn new(plane: Weak<Plane>) -> Arc<Self> {
-        Arc::new(Self { plane, hubs: Hubs::default() })
+        Arc::new(Self { plane, hubs: Hubs::default(), writes: Arc::default() })
     }
 
     pub(crate) fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
         let stopping = || CallError::Capability(ProviderError::unavailable("the platform is shutting down".to_owned()));
         self.plane.upgrade().ok_or_else(stopping)
+    }
+
+    /// Lets a write begin, once nothing is being carried to another store; to be held until the write is done.
+    pub(crate) async fn writing(&self, call: &Call) -> Result<RwLockReadGuard<'_, ()>, CallError<C::Error>> {
+        if let Ok(writing) = self.writes.try_read() {
+            return Ok(writing);
+        }
+        let writing = tokio::time::timeout_at(call.deadline.into(), self.writes.read()).await;
+        let why =
+            "what is kept is moving to another store, which took longer than the call has time; nothing was written";
+        writing.map_err(|_elapsed| CallError::Capability(C::unavailable(why.to_owned())))
+    }
+
+    /// Holds all writes, once those that have begun are done.
+    pub(crate) async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.writes).write_owned().await
     }
 
     /// Calls a function of the provider that serves the namespace of the call.
@@ -258,9 +277,16 @@ impl<C: Capability> Source<C> {
         self.changes(&C::everything(&self.part), after, wait).await
     }
 
-    /// The same before a question and after its answer, unless the answer counts no more.
+    /// How often what is kept has moved, for [`Self::counts`].
     pub(crate) fn moves(&self) -> u64 {
         self.provider.hubs.moves()
+    }
+
+    /// Whether the answer to a question that was asked after so many moves counts: not when another provider serves by
+    /// now. While something is on the move nobody can tell, so that is waited for.
+    pub(crate) async fn counts(&self, moves: u64) -> bool {
+        drop(self.provider.writes.read().await);
+        self.moves() == moves
     }
 
     /// Changes after a revision, of what `selector` names.

@@ -73,7 +73,7 @@ pub mod router {
 pub mod kv {
     wit_bindgen::generate!({
         path: ["../../wit/plugin", "../../wit/kv"],
-        inline: "package platform:sdk@0.1.0; world sdk-kv { export platform:kv/store@0.1.0; }",
+        inline: "package platform:sdk@0.1.0; world sdk-kv { export platform:kv/store@0.1.0; export platform:kv/takeover@0.1.0; }",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export",
