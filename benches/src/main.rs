@@ -4,10 +4,13 @@
 
 mod decision;
 mod durable;
+mod event;
+mod growth;
 mod measure;
 mod resp;
 mod server;
 mod swap;
+mod watch;
 
 use anyhow::Result;
 
@@ -36,6 +39,15 @@ fn main() -> Result<()> {
         }
         if wanted("durable") {
             durable::run().await?;
+        }
+        if wanted("event") {
+            event::run().await?;
+        }
+        if wanted("watch") {
+            watch::run().await?;
+        }
+        if wanted("growth") {
+            growth::run().await?;
         }
         if wanted("resp") {
             resp::run().await?;

@@ -1,11 +1,20 @@
 //! Times things in turns, so that a drifting clock speed hits both sides of a ratio alike.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use platform_base::clock;
 
 /// Rounds of a comparison; the median of their ratios is printed.
 pub(crate) const ROUNDS: usize = 9;
+
+/// How long a load lasts.
+const SPAN: Duration = Duration::from_millis(700);
 
 /// Prints a comparison: two figures in microseconds, how often the first fits into the second, and what was hoped for.
 #[expect(clippy::print_stdout, reason = "this is a program that prints")]
@@ -65,5 +74,26 @@ pub(crate) async fn per_call(calls: u32, mut call: impl AsyncFnMut()) -> f64 {
     for _ in 0..calls {
         call().await;
     }
+    us(clock::now().saturating_duration_since(begun)) / f64::from(calls)
+}
+
+/// Microseconds per call with so many calls in flight, on some parties in turns.
+pub(crate) async fn load<T: Clone + Send + 'static, F: Future<Output = bool> + Send>(
+    parties: &[T], in_flight: usize, call: impl Fn(T) -> F + Copy + Send + 'static,
+) -> f64 {
+    let done = Arc::new(AtomicU64::new(0));
+    let begun = clock::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for party in parties.iter().cycle().take(in_flight) {
+        let (party, done) = (party.clone(), Arc::clone(&done));
+        tasks.spawn(async move {
+            while clock::now().saturating_duration_since(begun) < SPAN {
+                assert!(call(party.clone()).await, "a call failed");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tasks.join_all().await;
+    let calls = u32::try_from(done.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
     us(clock::now().saturating_duration_since(begun)) / f64::from(calls)
 }

@@ -7,10 +7,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -31,13 +28,13 @@ use tonic::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::measure::{compare, figure, median, row, us};
+use crate::measure::{compare, figure, load, median, row, us};
 
 /// First argument of the program when it is the native server.
 pub(crate) const NATIVE: &str = "--native-ext-authz";
-const IN_FLIGHT: usize = 64;
+/// Calls at the same time.
+pub(crate) const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 4;
-const SPAN: Duration = Duration::from_millis(700);
 
 /// Ends a process when it goes out of scope.
 pub(crate) struct Guard(pub(crate) Child);
@@ -107,33 +104,13 @@ fn bind(data: &Path, mode: &str) -> Result<()> {
     Ok(())
 }
 
-async fn channels(address: &str) -> Result<Vec<Channel>> {
+/// Connections to an address.
+pub(crate) async fn channels(address: &str) -> Result<Vec<Channel>> {
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(Endpoint::from_shared(address.to_owned())?.connect().await?);
     }
     Ok(channels)
-}
-
-/// Microseconds per call with many calls in flight.
-async fn load<F: Future<Output = bool> + Send>(
-    channels: &[Channel], call: impl Fn(Channel) -> F + Copy + Send + 'static,
-) -> f64 {
-    let done = Arc::new(AtomicU64::new(0));
-    let begun = clock::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for channel in channels.iter().cycle().take(IN_FLIGHT) {
-        let (channel, done) = (channel.clone(), Arc::clone(&done));
-        tasks.spawn(async move {
-            while clock::now().saturating_duration_since(begun) < SPAN {
-                assert!(call(channel.clone()).await, "a call failed");
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    tasks.join_all().await;
-    let calls = u32::try_from(done.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-    us(clock::now().saturating_duration_since(begun)) / f64::from(calls)
 }
 
 async fn check(channel: Channel) -> bool {
@@ -171,7 +148,8 @@ pub(crate) async fn run() -> Result<()> {
     let theirs = channels(&native_address).await?;
     for (mode, aim) in [("reused", "aim <= 1.02 (>= 0.98)"), ("fresh", "aim <= 1.33 (>= 0.75)")] {
         bind(&data, mode)?;
-        let (a, b, ratio) = compare(async || load(&ours, check).await, async || load(&theirs, check).await).await;
+        let (a, b, ratio) =
+            compare(async || load(&ours, IN_FLIGHT, check).await, async || load(&theirs, IN_FLIGHT, check).await).await;
         row(&format!("ext_authz through a policy, {mode} / native handler"), a, b, ratio, aim);
     }
     kv(&data, &ours).await?;
@@ -190,10 +168,14 @@ async fn restarts(data: &Path) -> Result<f64> {
     Ok(median(&mut ready_ms))
 }
 
-async fn kv(data: &Path, channels: &[Channel]) -> Result<()> {
+/// What calls of the administrator carry, for as long as this program runs.
+pub(crate) fn token(data: &Path) -> Result<&'static MetadataValue<Ascii>> {
     let token = std::fs::read_to_string(data.join("admin.token")).context("admin.token")?;
-    let token: &'static str = format!("Bearer {}", token.trim()).leak();
-    let token: &'static MetadataValue<Ascii> = Box::leak(Box::new(MetadataValue::from_static(token)));
+    Ok(Box::leak(Box::new(format!("Bearer {}", token.trim()).parse()?)))
+}
+
+async fn kv(data: &Path, channels: &[Channel]) -> Result<()> {
+    let token = token(data)?;
     let get = move |channel: Channel| async move {
         let mut request = Request::new(GetRequest { key: "bench".to_owned() });
         request.metadata_mut().insert("authorization", token.clone());
@@ -210,9 +192,11 @@ async fn kv(data: &Path, channels: &[Channel]) -> Result<()> {
         request.metadata_mut().insert("authorization", token.clone());
         KvClient::new(channel).put(request).await.is_ok()
     };
-    let (a, b, ratio) = compare(async || load(channels, put).await, async || load(channels, empty).await).await;
+    let (a, b, ratio) =
+        compare(async || load(channels, IN_FLIGHT, put).await, async || load(channels, IN_FLIGHT, empty).await).await;
     row("kv put through gRPC, durable / empty gRPC call", a, b, ratio, "");
-    let (a, b, ratio) = compare(async || load(channels, get).await, async || load(channels, empty).await).await;
+    let (a, b, ratio) =
+        compare(async || load(channels, IN_FLIGHT, get).await, async || load(channels, IN_FLIGHT, empty).await).await;
     row("kv get through gRPC / empty gRPC call", a, b, ratio, "");
     Ok(())
 }

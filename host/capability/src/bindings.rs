@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
             import platform:storage/journal@0.1.0;
             import platform:kv/types@0.1.0;
             import platform:kv/store@0.1.0;
+            import platform:kv/takeover@0.1.0;
             import platform:discovery/types@0.1.0;
             import platform:discovery/registry@0.1.0;
             import platform:auth/types@0.1.0;
@@ -25,6 +26,7 @@ wasmtime::component::bindgen!({
             import platform:config/store@0.1.0;
             import platform:config/proposals@0.1.0;
             import platform:config/validator@0.1.0;
+            import platform:config/source@0.1.0;
             import platform:sync/types@0.1.0;
             import platform:sync/lock@0.1.0;
             import platform:db/types@0.1.0;
@@ -45,6 +47,8 @@ wasmtime::component::bindgen!({
         "platform:storage/table.scan": async,
         "platform:storage/table.changes": async,
         "platform:storage/table.revision": async,
+        "platform:storage/table.fences": async,
+        "platform:storage/table.restore": async,
         "platform:storage/journal.append": async,
         "platform:storage/journal.read": async,
         "platform:storage/journal.bounds": async,

@@ -1,4 +1,4 @@
-//! `platform:config`: what stores and validators export, and the proposal that validators ask about.
+//! `platform:config`: what stores, validators and sources export, and the proposal that validators ask about.
 
 use std::fmt;
 
@@ -6,6 +6,7 @@ use platform_runtime::{Functions, function::Row};
 use wasmtime::component::Resource;
 
 pub use crate::bindings::platform::config::{
+    source::Document,
     types::{Action, Candidate, Change, Content, Error, Version},
     validator::Refusal,
 };
@@ -68,6 +69,24 @@ pub mod validator {
     /// What the host calls in a validator.
     pub const FUNCTIONS: Functions<Guest> =
         &[Row::required::<Configure>(), Row::required::<SelfTest>(), Row::required::<Validate>()];
+}
+
+/// What sources export.
+pub mod source {
+    pub use super::Document;
+    use super::{Configure, Functions, Guest, LIFECYCLE, Row, SelfTest, functions};
+
+    /// The interface that a source exports.
+    pub const INTERFACE: &str = "platform:config/source@0.1.0";
+
+    functions! { "platform:config/source@0.1.0" from LIFECYCLE;
+        /// Everything that the source has.
+        Load = "load" () -> (Result<Vec<Document>, String>,);
+    }
+
+    /// What the host calls in a source.
+    pub const FUNCTIONS: Functions<Guest> =
+        &[Row::required::<Configure>(), Row::required::<SelfTest>(), Row::required::<Load>()];
 }
 
 /// The change that the current call is about. It has no state of its own: documents are those of the [`Guest`].

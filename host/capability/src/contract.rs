@@ -31,6 +31,9 @@ pub enum SlotKind {
     /// Chain of decisions on which changes of configurations may be made.
     #[serde(rename = "config.validator")]
     ConfigValidator,
+    /// Chain of places that configurations are loaded from.
+    #[serde(rename = "config.source")]
+    ConfigSource,
     /// Provider of the sync capability.
     #[serde(rename = "sync.lock")]
     SyncLock,
@@ -52,13 +55,14 @@ pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::KvStore,
         Self::DiscoveryRegistry,
         Self::AuthPolicy,
         Self::RouterPolicy,
         Self::ConfigStore,
         Self::ConfigValidator,
+        Self::ConfigSource,
         Self::SyncLock,
         Self::DbStore,
         Self::EventBroker,
@@ -75,6 +79,7 @@ impl SlotKind {
             Self::RouterPolicy => "router.policy",
             Self::ConfigStore => "config.store",
             Self::ConfigValidator => "config.validator",
+            Self::ConfigSource => "config.source",
             Self::SyncLock => "sync.lock",
             Self::DbStore => "db.store",
             Self::EventBroker => "event.broker",
@@ -92,6 +97,7 @@ impl SlotKind {
             Self::RouterPolicy => router::INTERFACE,
             Self::ConfigStore => config::INTERFACE,
             Self::ConfigValidator => config::validator::INTERFACE,
+            Self::ConfigSource => config::source::INTERFACE,
             Self::SyncLock => sync::INTERFACE,
             Self::DbStore => db::INTERFACE,
             Self::EventBroker => event::INTERFACE,
@@ -109,6 +115,7 @@ impl SlotKind {
             Self::RouterPolicy => router::FUNCTIONS,
             Self::ConfigStore => config::FUNCTIONS,
             Self::ConfigValidator => config::validator::FUNCTIONS,
+            Self::ConfigSource => config::source::FUNCTIONS,
             Self::SyncLock => sync::FUNCTIONS,
             Self::DbStore => db::FUNCTIONS,
             Self::EventBroker => event::FUNCTIONS,
@@ -119,7 +126,7 @@ impl SlotKind {
     /// Whether it holds an ordered chain; else one component.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        matches!(self, Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter)
+        matches!(self, Self::AuthPolicy | Self::ConfigValidator | Self::ConfigSource | Self::EventFilter)
     }
 
     /// Whether it holds providers; else decisions.
@@ -145,6 +152,7 @@ impl SlotKind {
             | Self::DiscoveryRegistry
             | Self::RouterPolicy
             | Self::ConfigStore
+            | Self::ConfigSource
             | Self::SyncLock
             | Self::DbStore
             | Self::EventBroker => Mode::Reused,
@@ -158,6 +166,7 @@ impl SlotKind {
             Self::KvStore
             | Self::DiscoveryRegistry
             | Self::ConfigStore
+            | Self::ConfigSource
             | Self::SyncLock
             | Self::DbStore
             | Self::EventBroker => Limits::provider(),

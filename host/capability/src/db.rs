@@ -4,7 +4,7 @@ use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::db::{
     store::{Action, Change, Condition, Content, Filter, Found, Query, Table, Test, Write},
-    types::{Conflict, Duplicate, Error, Field, Index, Kind, Record, Stamp, Value},
+    types::{Conflict, Duplicate, Error, Fence, Field, Index, Kind, Record, Stamp, Value},
 };
 use crate::{
     bindings::platform::db::types,
@@ -33,8 +33,10 @@ functions! { "platform:db/store@0.1.0" from LIFECYCLE;
     Find = "find" (&'a str, &'a str, &'a Query) -> (Result<Found, Error>,);
     /// Waits for changes.
     Changes = "changes" (&'a str, u64, u32, u32) -> (Result<Vec<Change>, Error>,);
+    /// Lists fences.
+    Fences = "fences" (Option<&'a str>, u32) -> (Result<Vec<Fence>, Error>,);
     /// Takes over what another store holds.
-    Restore = "restore" (&'a [Change], u64) -> (Result<(), Error>,);
+    Restore = "restore" (&'a [Change], &'a [Fence], u64) -> (Result<(), Error>,);
     /// The last revision.
     Revision = "revision" () -> (Result<u64, Error>,);
 }
@@ -53,6 +55,7 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Get>(),
     Row::required::<Find>(),
     Row::required::<Changes>(),
+    Row::required::<Fences>(),
     Row::required::<Restore>(),
     Row::required::<Revision>(),
 ];

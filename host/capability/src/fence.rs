@@ -7,7 +7,7 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use platform_storage::{Condition, Error, Scope, Storage, Usage, Write};
+use platform_storage::{Change, Condition, Entry, Error, Scope, Storage, Usage, Write};
 
 use crate::bindings::platform::{plugin::context, storage::types};
 
@@ -58,7 +58,7 @@ impl Fence {
         let key = format!("{RESERVED}{}", self.name);
         for _ in 0..TRIES {
             let found = storage.get(scope, table, &key).await?;
-            let seen = found.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse::<u64>().ok());
+            let seen = found.as_ref().and_then(token);
             if let Some(seen) = seen.filter(|seen| *seen > self.token) {
                 return Err(types::Error::Stale(seen));
             }
@@ -76,6 +76,39 @@ impl Fence {
         }
         Err(types::Error::Unavailable(format!("the fence `{}` was moved {TRIES} times in a row; try again", self.name)))
     }
+}
+
+/// Fences of a table in order, after a name.
+pub(crate) async fn list(
+    storage: &dyn Storage, scope: &Scope, table: &str, after: Option<&str>, limit: usize,
+) -> Result<Vec<Fence>, Error> {
+    let after = after.map(|name| format!("{RESERVED}{name}"));
+    let found = storage.scan(scope, table, RESERVED, after.as_deref(), limit).await?;
+    let fence = |entry: Entry| {
+        let name = entry.key.strip_prefix(RESERVED).map(Arc::from)?;
+        Some(Fence { name, token: token(&entry)? })
+    };
+    Ok(found.into_iter().filter_map(fence).collect())
+}
+
+/// The rows of fences that are not behind what a table has already.
+pub(crate) async fn rows(
+    storage: &dyn Storage, scope: &Scope, table: &str, fences: Vec<Fence>,
+) -> Result<Vec<Change>, Error> {
+    let mut rows = Vec::with_capacity(fences.len());
+    for Fence { name, token: given } in fences {
+        let key = format!("{RESERVED}{name}");
+        let found = storage.get(scope, table, &key).await?;
+        if found.as_ref().and_then(token).is_none_or(|seen| seen < given) {
+            let revision = found.map_or(1, |entry| entry.revision);
+            rows.push(Change::Put(Entry { key, value: given.to_string().into(), revision, expires_ms: None }));
+        }
+    }
+    Ok(rows)
+}
+
+fn token(entry: &Entry) -> Option<u64> {
+    std::str::from_utf8(&entry.value).ok()?.parse().ok()
 }
 
 /// Whether a key is a fence's, which providers neither see nor write.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::SlotKind;
 
-/// One permission. Written `storage`, `kv`, `discovery`, `wasi` or `network:HOST:PORT`.
+/// One permission. Written `storage`, `kv`, `discovery`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or
+/// `env:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Grant {
@@ -16,15 +17,19 @@ pub enum Grant {
     Kv,
     /// The discovery capability (`platform:discovery/registry`).
     Discovery,
-    /// Clocks, random numbers and standard streams (WASI 0.2): an empty environment, no files, no sockets.
+    /// Clocks, random numbers and standard streams (WASI 0.2): by itself an empty environment, no files, no sockets.
     Wasi,
-    /// TCP connections to one host and port, by WASI sockets.
+    /// TCP connections and HTTP requests to one host and port, by WASI.
     Network {
         /// Host name or IP address.
         host: String,
         /// Port.
         port: u16,
     },
+    /// Reading what is below one directory of the host, an absolute path, by WASI files; seen under the same path.
+    Files(String),
+    /// Reading a variable of the daemon's environment, or all that begin with what stands before a `*`.
+    Env(String),
 }
 
 /// Grants of one plugin.
@@ -32,7 +37,9 @@ pub type Grants = BTreeSet<Grant>;
 
 /// The text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no grant; there are `storage`, `kv`, `discovery`, `wasi` and `network:HOST:PORT`")]
+#[error(
+    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
+)]
 pub struct InvalidGrant(String);
 
 impl FromStr for Grant {
@@ -45,6 +52,21 @@ impl FromStr for Grant {
             "kv" => Ok(Self::Kv),
             "discovery" => Ok(Self::Discovery),
             "wasi" => Ok(Self::Wasi),
+            _ if let Some(directory) = text.strip_prefix("files:") => {
+                let is_plain = !directory.split('/').any(|part| part == "..") && !directory.contains('\0');
+                if !directory.starts_with('/') || !is_plain || directory.len() > 4096 {
+                    return Err(invalid());
+                }
+                Ok(Self::Files(directory.to_owned()))
+            }
+            _ if let Some(name) = text.strip_prefix("env:") => {
+                let stem = name.strip_suffix('*').unwrap_or(name);
+                let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if stem.is_empty() || stem.len() > 255 || !stem.chars().all(allowed) {
+                    return Err(invalid());
+                }
+                Ok(Self::Env(name.to_owned()))
+            }
             _ => {
                 let (host, port) =
                     text.strip_prefix("network:").and_then(|rest| rest.rsplit_once(':')).ok_or_else(invalid)?;
@@ -81,6 +103,8 @@ impl fmt::Display for Grant {
             Self::Discovery => f.write_str("discovery"),
             Self::Wasi => f.write_str("wasi"),
             Self::Network { host, port } => write!(f, "network:{host}:{port}"),
+            Self::Files(directory) => write!(f, "files:{directory}"),
+            Self::Env(name) => write!(f, "env:{name}"),
         }
     }
 }
@@ -120,7 +144,7 @@ pub fn need(interface: &str) -> Need {
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
         "platform:config/proposals" => Need::Slot(SlotKind::ConfigValidator),
         "platform:event/candidates" => Need::Slot(SlotKind::EventFilter),
-        _ if name.starts_with("wasi:sockets/") => Need::Network,
+        _ if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") => Need::Network,
         _ if ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
             .iter()
             .any(|package| name.starts_with(package)) =>
@@ -137,7 +161,17 @@ mod tests {
 
     #[test]
     fn grants_round_trip() {
-        for text in ["storage", "kv", "discovery", "wasi", "network:redis.internal:6379", "network:[::1]:80"] {
+        for text in [
+            "storage",
+            "kv",
+            "discovery",
+            "wasi",
+            "network:redis.internal:6379",
+            "network:[::1]:80",
+            "files:/etc/shop",
+            "env:SHOP_*",
+            "env:HOME",
+        ] {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
         }
         for bad in [
@@ -150,6 +184,13 @@ mod tests {
             "network:h:70000",
             "network:*:80",
             "files",
+            "files:",
+            "files:etc",
+            "files:/etc/../root",
+            "env:",
+            "env:*",
+            "env:A-B",
+            "env:A*B",
         ] {
             assert!(bad.parse::<Grant>().is_err(), "{bad}");
         }
@@ -159,7 +200,7 @@ mod tests {
     fn needs_ignore_versions_and_refuse_the_unknown() {
         assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
         assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
-        assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Unknown);
+        assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Network);
         assert_eq!(need("evil:thing/x"), Need::Unknown);
     }
 }

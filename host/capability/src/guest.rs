@@ -18,7 +18,7 @@ use crate::{
     kv,
     plugin::LogMeter,
     router::NodeTable,
-    wasi::Wasi,
+    wasi::{Reach, Wasi},
 };
 
 /// What all instances of a binding share.
@@ -36,8 +36,8 @@ pub struct GuestParts {
     pub kv: Option<Arc<dyn kv::Backend>>,
     /// The discovery capability, when granted.
     pub discovery: Option<Arc<dyn discovery::Backend>>,
-    /// Hosts and ports that it may connect to.
-    pub network: Vec<(String, u16)>,
+    /// What of the machine it may reach.
+    pub reach: Reach,
 }
 
 /// State of one instance: what it shares with its binding, and the call that it serves.

@@ -7,6 +7,7 @@ use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::kv::{
     store::{Action, Change, Condition, Content, Expiry, Usage, Write},
+    takeover::Fence,
     types::{Conflict, Entry, Error},
 };
 use crate::{
@@ -43,6 +44,19 @@ functions! { "platform:kv/store@0.1.0" from LIFECYCLE;
     Revision = "revision" () -> (Result<u64, Error>,);
 }
 
+mod takeover_functions {
+    //! Functions of `takeover`.
+    use super::{Change, Error, Fence, LIFECYCLE, functions};
+    functions! { "platform:kv/takeover@0.1.0" from LIFECYCLE + 10;
+        /// Lists fences.
+        Fences = "fences" (Option<&'a str>, u32) -> (Result<Vec<Fence>, Error>,);
+        /// Takes over what another store holds.
+        Restore = "restore" (&'a [Change], &'a [Fence], u64) -> (Result<(), Error>,);
+    }
+}
+
+pub use takeover_functions::{Fences, Restore};
+
 /// What the host calls in a provider.
 pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Configure>(),
@@ -59,6 +73,8 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Scan>(),
     Row::required::<Changes>(),
     Row::required::<Revision>(),
+    Row::required::<Fences>(),
+    Row::required::<Restore>(),
 ];
 
 /// The kv capability for guests that import it: answers under the grants and the context of the importer.

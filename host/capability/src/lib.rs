@@ -32,3 +32,4 @@ pub use grant::{Grant, Grants, InvalidGrant, Need, need};
 pub use guest::{Guest, GuestParts};
 pub use linker::{LinkError, Linked, link};
 pub use name::{InvalidName, Name};
+pub use wasi::Reach;

@@ -89,6 +89,7 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         SlotKind::KvStore
         | SlotKind::DiscoveryRegistry
         | SlotKind::ConfigStore
+        | SlotKind::ConfigSource
         | SlotKind::SyncLock
         | SlotKind::DbStore
         | SlotKind::EventBroker => {}
@@ -110,6 +111,7 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
     if imported("wasi:") {
         asynchronous = true;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     }
     Ok(Linked { linker, asynchronous })
 }

@@ -10,7 +10,7 @@ use platform_storage as host;
 
 use crate::{
     bindings::platform::storage::{journal, table, types},
-    fence::{Fence, is_reserved, reserved},
+    fence::{self, Fence, is_reserved, reserved},
     guest::Guest,
 };
 
@@ -72,6 +72,15 @@ fn change(change: host::Change) -> table::Change {
     match change {
         host::Change::Put(put) => table::Change::Put(entry(put)),
         host::Change::Delete { key, revision } => table::Change::Delete((key, revision)),
+    }
+}
+
+fn row(change: table::Change) -> host::Change {
+    match change {
+        table::Change::Put(table::Entry { key, value, revision, expires_ms }) => {
+            host::Change::Put(host::Entry { key, value: value.into(), revision, expires_ms })
+        }
+        table::Change::Delete((key, revision)) => host::Change::Delete { key, revision },
     }
 }
 
@@ -164,6 +173,30 @@ impl table::Host for Guest {
 
     async fn revision(&mut self, table: String) -> Result<u64, Error> {
         Ok(self.storage()?.revision(&self.scope(), &table).await?)
+    }
+
+    async fn fences(&mut self, table: String, after: Option<String>, limit: u32) -> Result<Vec<table::Fence>, Error> {
+        let found = fence::list(self.storage()?, &self.scope(), &table, after.as_deref(), limit as usize).await?;
+        Ok(found
+            .into_iter()
+            .map(|fence| table::Fence { name: fence.name.as_ref().to_owned(), token: fence.token })
+            .collect())
+    }
+
+    async fn restore(
+        &mut self, table: String, changes: Vec<table::Change>, fences: Vec<table::Fence>, revision: u64,
+    ) -> Result<(), Error> {
+        if self.call.fence.is_some() {
+            return Err(Error::Invalid("what another table holds is taken over behind no fence".to_owned()));
+        }
+        let (storage, scope) = (self.storage()?, self.scope());
+        let fences = fences.into_iter().map(|fence| Fence { name: fence.name.into(), token: fence.token }).collect();
+        let mut rows: Vec<host::Change> = changes.into_iter().map(row).collect();
+        if rows.iter().any(|row| is_reserved(row.key())) {
+            return Err(reserved());
+        }
+        rows.extend(fence::rows(storage, &scope, &table, fences).await?);
+        Ok(storage.restore(&scope, &table, rows, revision).await?)
     }
 }
 

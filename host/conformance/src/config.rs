@@ -1,15 +1,16 @@
-//! What every provider of `config.store` and every component for `config.validator` promises.
+//! What every provider of `config.store` and every component for `config.validator` and `config.source` promises.
 //!
-//! Validators are asked about changes of configurations in the store that is bound beside them.
+//! Validators are asked about changes of configurations in the store that is bound beside them, and what sources have is put there.
 
-use futures::StreamExt as _;
+use std::collections::BTreeMap;
+
 use platform_capability::config::Version;
-use platform_dataplane::{Action, Audit, CallError, ConfigError, Edit, Edited, Event, Read, Search};
+use platform_dataplane::{Action, Audit, CallError, ConfigError, Edit, Edited, Read, Search};
 use serde_json::{Value, json};
 
 use crate::{
     Check, Checked, Failure, Subject, checks,
-    outcome::{answered, holds, refused, same, shown},
+    outcome::{answered, holds, refused, same, shown, told_by},
 };
 
 pub(crate) const STORE: &[Check] = checks! {
@@ -26,6 +27,11 @@ pub(crate) const STORE: &[Check] = checks! {
 pub(crate) const VALIDATOR: &[Check] = checks! {
     "answers" "every change is accepted or refused with a reason, whatever the documents hold" answers,
     "repeatable" "the same change gets the same answer" repeatable,
+};
+
+pub(crate) const SOURCE: &[Check] = checks! {
+    "loads" "everything that it has can be a configuration" loads,
+    "steady" "what did not change is said again as it was said" steady,
 };
 
 type Edits = Result<Edited, CallError<ConfigError>>;
@@ -200,16 +206,7 @@ async fn changes(subject: Subject) -> Checked {
     set(&subject, "seen", &json!(2)).await?;
     made(answered(edit(&subject, Edit::new("seen", Action::Delete)).await, "a deletion")?)?;
     let watch = subject.plane().configurations().watch(&subject.call(), "seen", None, "", first.revision - 1);
-    let mut watch = Box::pin(answered(watch, "`changes`")?);
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        match watch.next().await {
-            Some(Ok(Event::Changes(changes))) => told.extend(changes.into_iter().map(|seen| seen.version)),
-            Some(Ok(Event::Progress(_))) => {}
-            Some(Err(error)) => return Err(Failure::new(format!("`changes` failed: {error}"))),
-            None => return Err(Failure::new("the watch ended")),
-        }
-    }
+    let told: Vec<_> = told_by(watch, 3).await?.into_iter().flatten().map(|seen| seen.version).collect();
     let numbers: Vec<_> =
         told.iter().map(|version| (version.id.as_str(), version.number, version.has_document)).collect();
     same(&numbers, &vec![("seen", 1, true), ("seen", 2, true), ("seen", 3, false)], "versions that a watch tells")?;
@@ -276,6 +273,27 @@ async fn answers(subject: Subject) -> Checked {
         let part = Edit { path: "/part", value: &text, ..Edit::new("parts", Action::Set) };
         judged(edit(&subject, part).await, &what)?;
         judged(edit(&subject, Edit::new(&id, Action::Delete)).await, "a deletion")?;
+    }
+    Ok(())
+}
+
+async fn sourced(subject: &Subject) -> Result<BTreeMap<String, Value>, Failure> {
+    let said = subject.plane().configurations().sourced(&subject.call()).await;
+    said.map_err(|why| Failure::new(format!("`load` failed: {why}")))
+}
+
+async fn loads(subject: Subject) -> Checked {
+    for (id, document) in sourced(&subject).await? {
+        set(&subject, &id, &document).await?;
+        same(&get(&subject, &id, None).await?, &document, "the configuration that was loaded")?;
+    }
+    Ok(())
+}
+
+async fn steady(subject: Subject) -> Checked {
+    let first = sourced(&subject).await?;
+    for _ in 0..3 {
+        same(&sourced(&subject).await?, &first, "what is loaded once more")?;
     }
     Ok(())
 }

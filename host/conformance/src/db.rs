@@ -1,14 +1,16 @@
 //! What every provider of `db.store` promises.
 
-use futures::StreamExt as _;
+use std::sync::Arc;
+
+use platform_capability::CallContext;
 use platform_capability::db::{
     Action, Condition, Content, Error, Field, Filter, Index, Kind, Query, Record, Stamp, Test, Value, Write,
 };
-use platform_dataplane::{Db, Event, Place};
+use platform_dataplane::{Db, Place};
 
 use crate::{
     Check, Checked, Failure, Subject, checks,
-    outcome::{answered, holds, refused, same, shown},
+    outcome::{answered, holds, refused, same, shown, told_by},
 };
 
 pub(crate) const SUITE: &[Check] = checks! {
@@ -19,6 +21,7 @@ pub(crate) const SUITE: &[Check] = checks! {
     "unique" "a unique index lets one record have a value" unique,
     "find" "records are found by filters, in the order asked, page by page, once each" find,
     "changes" "every change comes once, in order, from the revision asked for" changes,
+    "fences" "a write behind a token that is behind changes nothing" fences,
     "namespaces" "what one namespace holds is not seen from another" namespaces,
 };
 
@@ -188,16 +191,7 @@ async fn changes(subject: Subject) -> Checked {
     one(&subject, put("2", Condition::Always, 1.0, "")).await?;
     commit(&subject, &[delete("1")]).await?;
     let watch = db(&subject).watch(&subject.call(), TABLE.database, Some(TABLE.table), first - 1);
-    let mut watch = Box::pin(answered(watch, "`changes`")?);
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        match watch.next().await {
-            Some(Ok(Event::Changes(changes))) => told.extend(changes),
-            Some(Ok(Event::Progress(_))) => {}
-            Some(Err(error)) => return Err(Failure::new(format!("`changes` failed: {error}"))),
-            None => return Err(Failure::new("the watch ended")),
-        }
-    }
+    let told = told_by(watch, 3).await?.concat();
     let ids: Vec<_> = told.iter().map(|change| (change.id.as_str(), change.now.is_some())).collect();
     same(&ids, &vec![("1", true), ("2", true), ("1", false)], "changes from the first")
 }
@@ -211,4 +205,25 @@ async fn namespaces(subject: Subject) -> Checked {
     one(&other, put("same", Condition::Absent, 1.0, "other")).await?;
     let found = get(&subject, "same").await?;
     holds(found.is_some_and(|found| found.data == b"here"), "a record after a write in another namespace")
+}
+
+async fn fences(subject: Subject) -> Checked {
+    let fenced = |token| {
+        let fence = Some(Arc::new(platform_capability::Fence { name: "holders/é".into(), token }));
+        Arc::new(CallContext { fence, ..subject.call().as_ref().clone() })
+    };
+    let write = async |token: u64, write: Write| db(&subject).commit(&fenced(token), TABLE.database, &[write]).await;
+    answered(write(5, put("a", Condition::Always, 5.0, "5")).await, "`commit` with token 5")?;
+    answered(write(5, put("a", Condition::Always, 5.5, "5 again")).await, "`commit` with token 5 once more")?;
+    for stale in [put("a", Condition::Always, 4.0, "4"), put("b", Condition::Absent, 4.0, "4"), delete("a")] {
+        let refusal = refused(write(4, stale).await, "`commit` with token 4 after token 5")?;
+        same(&refusal, &Error::Stale(5), "the error for a token that is behind")?;
+    }
+    let found = answered(db(&subject).get(&subject.call(), TABLE, &["a", "b"]).await, "`get`")?;
+    let data: Vec<_> = found.into_iter().map(|record| record.map(|record| record.data)).collect();
+    same(&data, &vec![Some(b"5 again".to_vec()), None], "records after writes that were refused")?;
+    answered(write(u64::MAX, delete("a")).await, "`commit` with the greatest token")?;
+    let refusal =
+        refused(write(u64::MAX - 1, put("c", Condition::Always, 1.0, "")).await, "`commit` with the one before")?;
+    same(&refusal, &Error::Stale(u64::MAX), "the error for a token that is behind")
 }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use platform_base::clock;
 use platform_capability::discovery::{Change, Endpoint, Error, Node, Registration};
-use platform_dataplane::Event;
 
 use crate::{
     Check, Checked, Failure, Subject, checks,
-    outcome::{answered, holds, refused, same, shown},
+    outcome::{answered, holds, refused, same, shown, told_by},
     subject::until,
 };
 
@@ -167,23 +165,10 @@ async fn changes(subject: Subject) -> Checked {
     answered(registry.heartbeat(&call(), "seen", "a", LONG_MS).await, "`heartbeat`")?;
     let short = register(&subject, &registration("seen", "b", "1"), 300).await?;
     answered(registry.deregister(&call(), "seen", "a").await, "`deregister`")?;
-    let watch = answered(registry.watch(&call(), "seen", first - 1), "`changes`")?;
-    let mut watch = Box::pin(watch);
-    let mut told: Vec<(String, bool, u64)> = Vec::new();
-    while told.len() < 4 {
-        match watch.next().await {
-            Some(Ok(Event::Changes(changes))) => {
-                told.extend(
-                    changes.into_iter().map(|Change { node_id, registration, revision, .. }| {
-                        (node_id, registration.is_some(), revision)
-                    }),
-                );
-            }
-            Some(Ok(Event::Progress(_))) => {}
-            Some(Err(error)) => return Err(Failure::new(format!("`changes` failed: {error}"))),
-            None => return Err(Failure::new("the watch ended")),
-        }
-    }
+    let told = told_by(registry.watch(&call(), "seen", first - 1), 4).await?.into_iter().flatten();
+    let told: Vec<_> = told
+        .map(|Change { node_id, registration, revision, .. }| (node_id, registration.is_some(), revision))
+        .collect();
     let revisions = told.iter().map(|(.., revision)| *revision);
     holds(revisions.is_sorted_by(|one, next| one < next), &format!("revisions have to grow: {told:?}"))?;
     let what: Vec<_> = told.iter().map(|(node, is_there, _)| (node.as_str(), *is_there)).collect();

@@ -3,6 +3,7 @@
 mod commits;
 mod keys;
 mod order;
+mod takeover;
 
 use platform_capability::kv::{Action, Condition, Conflict, Content, Entry, Error, Expiry, Write};
 use platform_dataplane::CallError;
@@ -25,6 +26,8 @@ pub(crate) const SUITE: &[Check] = checks! {
     "isolation" "reads and commits of several keys are of one moment" commits::transfers,
     "scan" "a scan yields each key of the prefix once, in byte order, page by page" order::scan,
     "changes" "every change comes once, in order, from the revision asked for, those of one commit together" order::changes,
+    "takeover" "what another store holds is taken over with its revisions and ends, and nobody is told" takeover::takes_over,
+    "fences" "fences are told, taken over, and never go back" takeover::fences,
 };
 
 fn put(key: &str, value: &str) -> Write {

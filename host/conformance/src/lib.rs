@@ -73,6 +73,7 @@ pub fn suite(kind: SlotKind) -> &'static [Check] {
         SlotKind::RouterPolicy => router::SUITE,
         SlotKind::ConfigStore => config::STORE,
         SlotKind::ConfigValidator => config::VALIDATOR,
+        SlotKind::ConfigSource => config::SOURCE,
         SlotKind::SyncLock => sync::SUITE,
         SlotKind::DbStore => db::SUITE,
         SlotKind::EventBroker => event::BROKER,

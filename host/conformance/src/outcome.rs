@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use platform_dataplane::CallError;
+use futures::{Stream, StreamExt as _};
+use platform_dataplane::{CallError, Event};
 
 /// Longest form of a value in a message, in bytes.
 const SHOWN_BYTES: usize = 300;
@@ -51,6 +52,22 @@ pub(crate) fn refused<T: Debug, E: Debug>(answer: Result<T, CallError<E>>, what:
         Err(other) => Err(Failure::new(format!("{what} has to be refused with an error of the interface: {other}"))),
         Ok(answer) => Err(Failure::new(format!("{what} has to be refused, and was answered with {}", shown(&answer)))),
     }
+}
+
+/// The first `count` changes that a watch tells, or as many more as come with the last of them; in the pieces they came in.
+pub(crate) async fn told_by<C, E: Debug>(
+    watch: Result<impl Stream<Item = Result<Event<C>, CallError<E>>>, CallError<E>>, count: usize,
+) -> Result<Vec<Vec<C>>, Failure> {
+    let mut watch = Box::pin(answered(watch, "`changes`")?);
+    let mut pieces: Vec<Vec<C>> = Vec::new();
+    while pieces.iter().map(Vec::len).sum::<usize>() < count {
+        let event = watch.next().await.ok_or_else(|| Failure::new("the watch ended"))?;
+        match answered(event, "`changes`")? {
+            Event::Changes(changes) => pieces.push(changes),
+            Event::Progress(_) => {}
+        }
+    }
+    Ok(pieces)
 }
 
 /// The value in few words.

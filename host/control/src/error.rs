@@ -182,7 +182,7 @@ pub enum Error {
     /// The new generation was ready, but the flip failed.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Databases could not be carried.
+    /// What the slot keeps could not be carried.
     #[error(transparent)]
     Carry(#[from] CarryError),
     /// Grants changed, but a slot still serves with those from before.
@@ -257,7 +257,7 @@ impl Error {
             }
             Self::Prepare(error) => prepare(error).0,
             Self::Bind(error) => bind(error).0,
-            Self::Carry(CarryError::Kind(_)) => Kind::InvalidArgument,
+            Self::Carry(CarryError::Kind(_) | CarryError::Elsewhere { .. }) => Kind::InvalidArgument,
             Self::Carry(_) => Kind::Unavailable,
             Self::Changed(_) => Kind::Aborted,
             Self::Storage(error) => storage(error).0,
@@ -297,7 +297,7 @@ impl Error {
             Self::NotBound(_) => "SLOT_NOT_BOUND",
             Self::Prepare(error) => prepare(error).1,
             Self::Bind(error) => bind(error).1,
-            Self::Carry(CarryError::Kind(_)) => "CARRY_INVALID",
+            Self::Carry(CarryError::Kind(_) | CarryError::Elsewhere { .. }) => "CARRY_INVALID",
             Self::Carry(_) => "CARRY_FAILED",
             Self::PartlyGranted { .. } => "PARTLY_GRANTED",
             Self::Changed(_) => "CHANGED_CONCURRENTLY",

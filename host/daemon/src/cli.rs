@@ -20,8 +20,10 @@ mod pages;
 mod plugin;
 mod quantity;
 mod router;
+mod storage;
 mod sync;
 mod target;
+mod transfer;
 mod watch;
 
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
@@ -123,6 +125,9 @@ enum ClientCommand {
     /// Publishes events and hands them out, replays and searches what happened.
     #[command(subcommand)]
     Event(event::Command),
+    /// Carries the state of a daemon that does not run to another storage.
+    #[command(subcommand)]
+    Storage(storage::Command),
     /// Prints a script that completes commands in a shell.
     #[command(
         after_help = "Example:\n  platform completion bash > ~/.local/share/bash-completion/completions/platform"
@@ -181,8 +186,10 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Failure> {
     let mut builder = match command {
-        // It runs components in this process, and they and the checks must not wait for each other.
-        ClientCommand::Plugin(plugin::Command::Verify(_)) => tokio::runtime::Builder::new_multi_thread(),
+        // They run components or a storage in this process, which must not wait for those who ask them.
+        ClientCommand::Plugin(plugin::Command::Verify(_)) | ClientCommand::Storage(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;
@@ -197,6 +204,7 @@ fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Fai
             ClientCommand::Auth(command) => Box::pin(auth::run(context, command)).await,
             ClientCommand::Config(command) => Box::pin(config::run(context, command)).await,
             ClientCommand::Event(command) => Box::pin(event::run(context, command)).await,
+            ClientCommand::Storage(command) => Box::pin(storage::run(context, command)).await,
             ClientCommand::Completion { shell } => complete(shell),
         }
     })

@@ -9,6 +9,7 @@ mod keys;
 mod recent;
 mod schema;
 mod secrets;
+mod sources;
 mod stage;
 mod validators;
 mod watch;
@@ -36,7 +37,7 @@ use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
 
 type Result<T, E = CallError<ConfigError>> = std::result::Result<T, E>;
@@ -342,28 +343,6 @@ impl Capability for Config {
 
     fn everything(_part: &str) -> String {
         "*".to_owned()
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Version {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }
 

@@ -13,19 +13,16 @@ use platform_capability::{
     Call, SlotKind,
     db::{self, Action, Change, Error, Found, Index, Query, Record, Stamp, Table, Write},
 };
-use tokio::sync::RwLock;
 
 use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
 
 mod carry;
 mod check;
-
-pub use carry::{Carried, CarryError};
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 
@@ -40,15 +37,15 @@ pub struct Place<'a> {
 
 /// Typed calls to `db.store/DATABASE` where it is bound, to `db.store` elsewhere.
 #[derive(Debug, Clone)]
-pub struct Db(
-    Arc<Provider<Self>>,
-    /// Held by each write; whoever carries databases to another store waits until nobody does.
-    Arc<RwLock<()>>,
-);
+pub struct Db(Arc<Provider<Self>>);
 
 impl Db {
     pub(crate) fn new(plane: Weak<Plane>) -> Self {
-        Self(Provider::new(plane), Arc::default())
+        Self(Provider::new(plane))
+    }
+
+    pub(crate) fn provider(&self) -> &Arc<Provider<Self>> {
+        &self.0
     }
 
     /// Gives a table exactly these indexes and waits until they are built; makes the table when there is none.
@@ -59,7 +56,7 @@ impl Db {
         check::place(at)?;
         check::indexes(indexes)?;
         let Place { database, table } = at;
-        let _writing = self.1.read().await;
+        let _writing = self.0.writing(call).await?;
         let mut declared: Table = self.0.write_in::<db::Declare, _>(call, database, (database, table, indexes)).await?;
         while !declared.ready {
             declared.ready = self.0.call_in::<db::Build, _>(call, database, (database, table)).await?;
@@ -73,7 +70,7 @@ impl Db {
     /// See [`CallError`].
     pub async fn drop_table(&self, call: &Call, at: Place<'_>) -> Result<()> {
         check::place(at)?;
-        let _writing = self.1.read().await;
+        let _writing = self.0.writing(call).await?;
         while !self.0.write_in::<db::DropTable, _>(call, at.database, (at.database, at.table)).await? {}
         Ok(())
     }
@@ -170,7 +167,7 @@ impl Db {
             let why = format!("the writes have {bytes} bytes, more than {}", check::COMMIT_BYTES_MAX);
             return Err(CallError::Capability(Error::TooLarge(why)));
         }
-        let _writing = self.1.read().await;
+        let _writing = self.0.writing(call).await?;
         self.0.write_in::<db::Commit, _>(call, database, (database, writes)).await
     }
 
@@ -242,27 +239,5 @@ impl Capability for Db {
     fn selects(selector: &str, change: &Change) -> bool {
         let rest = selector.strip_prefix(change.database.as_str()).and_then(|rest| rest.strip_prefix('/'));
         rest.is_some_and(|table| table.is_empty() || table.strip_suffix('/') == Some(&change.table))
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Change {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
@@ -115,28 +115,6 @@ impl Capability for Discovery {
 
     fn selects(selector: &str, change: &Change) -> bool {
         selector.is_empty() || change.service == selector
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Change {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }
 

@@ -33,7 +33,6 @@ use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::Revised,
 };
 
 type Result<T, E = CallError<EventError>> = std::result::Result<T, E>;
@@ -217,28 +216,6 @@ impl Capability for Event {
 
     fn selects(selector: &str, change: &event::Event) -> bool {
         selector.is_empty() || change.topic == selector
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for event::Event {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }
 

@@ -9,15 +9,17 @@ use async_trait::async_trait;
 use futures::Stream;
 use platform_capability::{
     Call, SlotKind,
-    kv::{self, Action, Change, Condition, Entry, Error, Expiry, Usage, Write},
+    kv::{self, Action, Change, Condition, Entry, Error, Expiry, Fence, Usage, Write},
 };
 
 use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
+
+mod carry;
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 
@@ -36,6 +38,10 @@ pub struct Kv(Arc<Provider<Self>>);
 impl Kv {
     pub(crate) fn new(plane: Weak<Plane>) -> Self {
         Self(Provider::new(plane))
+    }
+
+    pub(crate) fn provider(&self) -> &Arc<Provider<Self>> {
+        &self.0
     }
 
     /// The capability for plugins that import it.
@@ -69,6 +75,7 @@ impl Kv {
     pub async fn put(&self, call: &Call, key: &str, value: &[u8], condition: Condition, expiry: Expiry) -> Result<u64> {
         check_key(key)?;
         check_content(value, expiry)?;
+        let _writing = self.0.writing(call).await?;
         self.0.write::<kv::Put, _>(call, (key, value, condition, expiry)).await
     }
 
@@ -78,6 +85,7 @@ impl Kv {
     /// See [`CallError`].
     pub async fn delete(&self, call: &Call, key: &str, condition: Condition) -> Result<Option<u64>> {
         check_key(key)?;
+        let _writing = self.0.writing(call).await?;
         self.0.write::<kv::Delete, _>(call, (key, condition)).await
     }
 
@@ -103,6 +111,7 @@ impl Kv {
             let why = format!("the commit has {bytes} bytes, more than {COMMIT_BYTES_MAX}");
             return Err(CallError::Capability(Error::TooLarge(why)));
         }
+        let _writing = self.0.writing(call).await?;
         self.0.write::<kv::Commit, _>(call, (writes,)).await
     }
 
@@ -112,6 +121,7 @@ impl Kv {
     /// See [`CallError`].
     pub async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
+        let _writing = self.0.writing(call).await?;
         self.0.write::<kv::Increment, _>(call, (key, by)).await
     }
 
@@ -134,12 +144,38 @@ impl Kv {
         self.0.call::<kv::Scan, _>(call, (prefix, after, limit.clamp(1, LIMIT_MAX))).await
     }
 
+    /// Fences of the namespace in order, after a name: what its writes were fenced with.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn fences(&self, call: &Call, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        self.0.call::<kv::Fences, _>(call, (after, limit.clamp(1, LIMIT_MAX))).await
+    }
+
+    /// Makes the store take over what another one holds, as [`Plane::carry`] has it done: no call of a caller comes here.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn restore(&self, call: &Call, changes: &[Change], fences: &[Fence], revision: u64) -> Result<()> {
+        let _writing = self.0.writing(call).await?;
+        self.0.write::<kv::Restore, _>(call, (changes, fences, revision)).await
+    }
+
     /// The last revision of the namespace.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn revision(&self, call: &Call) -> Result<u64> {
         self.0.revision(call).await
+    }
+
+    /// Changes of keys with `prefix` after a revision that are there now.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn changes(&self, call: &Call, prefix: &str, after: u64, limit: u32) -> Result<Vec<Change>> {
+        check_prefix(prefix)?;
+        self.0.changes(call, prefix, after, limit, 0).await
     }
 
     /// Changes of keys with `prefix` after a revision, for as long as the stream is read.
@@ -164,28 +200,6 @@ impl Capability for Kv {
 
     fn selects(selector: &str, change: &Change) -> bool {
         change.key.starts_with(selector)
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Change {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }
 

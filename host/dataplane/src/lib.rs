@@ -6,10 +6,11 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`].
+//! those with a provider share), `carry` (how what they keep moves), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`].
 
 mod auth;
 mod binding;
+mod carry;
 mod config;
 mod db;
 mod discovery;
@@ -32,11 +33,12 @@ mod watch;
 
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
+pub use carry::{Carried, CarryError};
 pub use config::{
     Action, Audit, Config, ConfigError, Difference, Edit, Edited, KeyError, Keys, Read, Reading, Sealed, Search,
     SecretKey, SecretsConfig, Seen,
 };
-pub use db::{Carried, CarryError, Db, Place};
+pub use db::{Db, Place};
 pub use discovery::Discovery;
 pub use error::{BindError, CallError, PrepareError};
 pub use event::{

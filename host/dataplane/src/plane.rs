@@ -39,6 +39,8 @@ pub struct PlaneConfig {
     /// Time after which router policies are asked again for the weights of nodes, in milliseconds, for each client that
     /// balances by itself: weights may follow load, of which nobody tells.
     pub weights_ms: u64,
+    /// Time after which sources of configurations are asked again, in milliseconds.
+    pub sources_ms: u64,
 }
 
 impl Default for PlaneConfig {
@@ -50,6 +52,7 @@ impl Default for PlaneConfig {
             generations_kept: 3,
             watch_changes_kept: 1024,
             weights_ms: 10_000,
+            sources_ms: 2_000,
         }
     }
 }
@@ -234,6 +237,13 @@ impl Plane {
             return Found::Qualified(Arc::clone(slot));
         }
         Found::Plain(&kind.plain)
+    }
+
+    /// The slots of a kind that hold something.
+    pub(crate) fn bound(&self, kind: SlotKind) -> Vec<Arc<Slot>> {
+        let kind = self.kind(kind);
+        let qualified = kind.qualified.load();
+        std::iter::once(&kind.plain).chain(qualified.values()).filter(|slot| slot.is_bound()).cloned().collect()
     }
 
     /// Whom the qualified slots of a kind serve.

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, SlotKind, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, discovery, kv, link,
     plugin::{CONFIGURE, Configure, LogMeter, Problem, SelfTest, describe},
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
@@ -112,10 +112,6 @@ impl Plane {
 
     fn guest_parts(&self, slot: &SlotName, plugin: &Plugin) -> GuestParts {
         let granted = |grant: Grant| plugin.grants.contains(&grant);
-        let network = plugin.grants.iter().filter_map(|grant| match grant {
-            Grant::Network { host, port } => Some((host.clone(), *port)),
-            _ => None,
-        });
         let kv: Option<Arc<dyn kv::Backend>> = granted(Grant::Kv).then(|| self.kv().backend());
         let discovery: Option<Arc<dyn discovery::Backend>> =
             granted(Grant::Discovery).then(|| self.discovery().backend());
@@ -126,7 +122,7 @@ impl Plane {
             storage: granted(Grant::Storage).then(|| Arc::clone(&self.parts.storage)),
             kv,
             discovery,
-            network: network.collect(),
+            reach: Reach::of(&plugin.grants),
         }
     }
 

@@ -10,8 +10,9 @@ use std::{
 };
 
 use futures::Stream;
-use platform_capability::{Call, CallContext, SlotKind};
+use platform_capability::{Call, CallContext, SlotKind, config, db, discovery, event, kv, sync};
 use platform_runtime::Function;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 
 use crate::{
     error::{CallError, flatten},
@@ -27,7 +28,7 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     /// Kind of its slots.
     const KIND: SlotKind;
     /// What its functions fail with.
-    type Error: fmt::Debug + Send + Sync + 'static;
+    type Error: ProviderError;
     /// What its watches yield.
     type Change: Revised;
     /// The last revision.
@@ -45,18 +46,9 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     }
     /// Whether `selector` asks for the change.
     fn selects(selector: &str, change: &Self::Change) -> bool;
-    /// The error for an argument that is not allowed.
-    fn invalid(why: String) -> Self::Error;
-    /// The error for what may work later.
-    fn unavailable(why: String) -> Self::Error;
-    /// The error for changes that are no longer kept; those from `oldest` on are.
-    fn compacted(oldest: u64) -> Self::Error;
-    /// Whether it is that error.
-    fn is_compacted(error: &Self::Error) -> bool;
-
     /// The failure of a call with an argument that is not allowed.
     fn refused(why: impl Into<String>) -> CallError<Self::Error> {
-        CallError::Capability(Self::invalid(why.into()))
+        CallError::Capability(ProviderError::invalid(why.into()))
     }
 
     /// What a plugin learns of a failed call to another: that it failed, and whether trying again makes sense.
@@ -66,10 +58,52 @@ pub(crate) trait Capability: Sized + Send + Sync + 'static {
     fn nested<T>(answer: Result<T, CallError<Self::Error>>) -> Result<T, Self::Error> {
         answer.map_err(|error| match error {
             CallError::Capability(error) => error,
-            other => Self::unavailable(other.map(|_: Self::Error| "").to_string()),
+            other => ProviderError::unavailable(other.map(|_: Self::Error| "").to_string()),
         })
     }
 }
+
+/// The errors that every capability has.
+pub(crate) trait ProviderError: fmt::Debug + Send + Sync + 'static {
+    /// For an argument that is not allowed.
+    fn invalid(why: String) -> Self;
+    /// For what may work later.
+    fn unavailable(why: String) -> Self;
+    /// For changes that are no longer kept; those from `oldest` on are.
+    fn compacted(oldest: u64) -> Self;
+    /// Whether it is that error.
+    fn is_compacted(&self) -> bool;
+}
+
+/// The bindings of each interface have types of their own for what all interfaces share.
+macro_rules! shared {
+    ($($module:ident: $change:ident),*) => {$(
+        impl ProviderError for $module::Error {
+            fn invalid(why: String) -> Self {
+                Self::Invalid(why)
+            }
+
+            fn unavailable(why: String) -> Self {
+                Self::Unavailable(why)
+            }
+
+            fn compacted(oldest: u64) -> Self {
+                Self::Compacted(oldest)
+            }
+
+            fn is_compacted(&self) -> bool {
+                matches!(self, Self::Compacted(_))
+            }
+        }
+
+        impl Revised for $module::$change {
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+        }
+    )*};
+}
+shared!(config: Version, db: Change, discovery: Change, event: Event, kv: Change, sync: Lock);
 
 /// What a watch of a capability yields.
 pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<<C as Capability>::Error>>;
@@ -78,16 +112,34 @@ pub(crate) type Watched<C> = Result<Event<<C as Capability>::Change>, CallError<
 pub(crate) struct Provider<C: Capability> {
     plane: Weak<Plane>,
     hubs: Hubs<C>,
+    /// Held by each write; whoever carries what is kept to another store waits until nobody does.
+    writes: Arc<RwLock<()>>,
 }
 
 impl<C: Capability> Provider<C> {
     pub(crate) fn new(plane: Weak<Plane>) -> Arc<Self> {
-        Arc::new(Self { plane, hubs: Hubs::default() })
+        Arc::new(Self { plane, hubs: Hubs::default(), writes: Arc::default() })
     }
 
     pub(crate) fn plane(&self) -> Result<Arc<Plane>, CallError<C::Error>> {
-        let stopping = || CallError::Capability(C::unavailable("the platform is shutting down".to_owned()));
+        let stopping = || CallError::Capability(ProviderError::unavailable("the platform is shutting down".to_owned()));
         self.plane.upgrade().ok_or_else(stopping)
+    }
+
+    /// Lets a write begin, once nothing is being carried to another store; to be held until the write is done.
+    pub(crate) async fn writing(&self, call: &Call) -> Result<RwLockReadGuard<'_, ()>, CallError<C::Error>> {
+        if let Ok(writing) = self.writes.try_read() {
+            return Ok(writing);
+        }
+        let writing = tokio::time::timeout_at(call.deadline.into(), self.writes.read()).await;
+        let why =
+            "what is kept is moving to another store, which took longer than the call has time; nothing was written";
+        writing.map_err(|_elapsed| CallError::Capability(C::unavailable(why.to_owned())))
+    }
+
+    /// Holds all writes, once those that have begun are done.
+    pub(crate) async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.writes).write_owned().await
     }
 
     /// Calls a function of the provider that serves the namespace of the call.
@@ -225,9 +277,16 @@ impl<C: Capability> Source<C> {
         self.changes(&C::everything(&self.part), after, wait).await
     }
 
-    /// The same before a question and after its answer, unless the answer counts no more.
+    /// How often what is kept has moved, for [`Self::counts`].
     pub(crate) fn moves(&self) -> u64 {
         self.provider.hubs.moves()
+    }
+
+    /// Whether the answer to a question that was asked after so many moves counts: not when another provider serves by
+    /// now. While something is on the move nobody can tell, so that is waited for.
+    pub(crate) async fn counts(&self, moves: u64) -> bool {
+        drop(self.provider.writes.read().await);
+        self.moves() == moves
     }
 
     /// Changes after a revision, of what `selector` names.

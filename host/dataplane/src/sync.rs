@@ -24,7 +24,7 @@ use crate::{
     error::CallError,
     plane::Plane,
     provider::{Capability, LIMIT_MAX, Provider},
-    watch::{Event, Revised},
+    watch::Event,
 };
 
 use wait::Claim;
@@ -255,28 +255,6 @@ impl Capability for Sync {
 
     fn selects(selector: &str, change: &Lock) -> bool {
         change.name.starts_with(selector)
-    }
-
-    fn invalid(why: String) -> Error {
-        Error::Invalid(why)
-    }
-
-    fn unavailable(why: String) -> Error {
-        Error::Unavailable(why)
-    }
-
-    fn compacted(oldest: u64) -> Error {
-        Error::Compacted(oldest)
-    }
-
-    fn is_compacted(error: &Error) -> bool {
-        matches!(error, Error::Compacted(_))
-    }
-}
-
-impl Revised for Lock {
-    fn revision(&self) -> u64 {
-        self.revision
     }
 }
 

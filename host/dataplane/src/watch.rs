@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     error::CallError,
-    provider::{Capability, Source, Watched},
+    provider::{Capability, ProviderError, Source, Watched},
 };
 
 /// Something that happened at a revision.
@@ -104,7 +104,7 @@ impl<C: Capability> Hubs<C> {
         self.moves.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether an answer counts: the same before the question and after the answer.
+    /// How often that was.
     pub(crate) fn moves(&self) -> u64 {
         self.moves.load(Ordering::SeqCst)
     }
@@ -125,7 +125,9 @@ impl<C: Capability> Hubs<C> {
             if !started {
                 return Ok(());
             }
-            let changes = source.all_changes(head, Duration::ZERO).await?;
+            let mut changes = source.all_changes(head, Duration::ZERO).await?;
+            // What ends by itself after this revision ends at the other provider too, under a revision of its own.
+            changes.retain(|change| change.revision() <= revision);
             if changes.is_empty() {
                 let mut kept = hub.kept.lock();
                 kept.head = kept.head.max(revision);
@@ -196,14 +198,16 @@ impl<C: Capability> Hub<C> {
             let kept = self.kept.lock();
             (kept.started, kept.head)
         };
+        let (begun, moves) = (clock::now(), source.moves());
         if !started {
             let revision = source.revision().await?;
-            self.restart(revision);
+            if source.counts(moves).await {
+                self.restart(revision);
+            }
             return Ok(());
         }
-        let (begun, moves) = (clock::now(), source.moves());
         let answer = source.all_changes(head, WAIT).await;
-        if source.moves() != moves {
+        if !source.counts(moves).await {
             return Ok(());
         }
         match answer {
@@ -215,7 +219,7 @@ impl<C: Capability> Hub<C> {
                 self.pass(*seen);
                 let head = head.max(*seen);
                 let revision = source.revision().await?;
-                if source.moves() != moves {
+                if !source.counts(moves).await {
                     return Ok(());
                 }
                 if revision < head {
@@ -228,9 +232,11 @@ impl<C: Capability> Hub<C> {
                 self.push(changes);
                 Ok(())
             }
-            Err(CallError::Capability(error)) if C::is_compacted(&error) => {
+            Err(CallError::Capability(error)) if error.is_compacted() => {
                 let revision = source.revision().await?;
-                self.restart(revision);
+                if source.counts(moves).await {
+                    self.restart(revision);
+                }
                 Ok(())
             }
             Err(error) => Err(error),
@@ -316,7 +322,7 @@ impl<C: Capability> Subscription<C> {
                 continue;
             };
             if *self.epoch.get_or_insert(epoch) != epoch {
-                return Err(CallError::Capability(C::compacted(0)));
+                return Err(CallError::Capability(ProviderError::compacted(0)));
             }
             match read {
                 Read::Changes(changes, head) if !changes.is_empty() => {
@@ -332,7 +338,7 @@ impl<C: Capability> Subscription<C> {
                 Read::Behind(floor) => {
                     let moves = self.source.moves();
                     let changes = self.source.changes(&self.selector, self.after, Duration::ZERO).await?;
-                    if self.source.moves() != moves {
+                    if !self.source.counts(moves).await {
                         continue;
                     }
                     match changes.last() {

@@ -211,3 +211,9 @@ impl<T: wasmtime_wasi::WasiView> wasmtime_wasi::WasiView for Seat<T> {
         self.guest.ctx()
     }
 }
+
+impl<T: wasmtime_wasi_http::WasiHttpView> wasmtime_wasi_http::WasiHttpView for Seat<T> {
+    fn http(&mut self) -> wasmtime_wasi_http::WasiHttpCtxView<'_> {
+        self.guest.http()
+    }
+}

@@ -3,11 +3,13 @@
 //! Owns every rule about what may be stored; must not know how it is stored. Invariant: what passes here is never
 //! refused for its form later.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::{
-    Error, MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT, MAX_NAME_BYTES, MAX_VALUE_BYTES, Result,
-    Scope, Write, codec,
+    Change, Error, Item, MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT, MAX_NAME_BYTES,
+    MAX_VALUE_BYTES, Result, Scope, Write, codec,
 };
 
 /// Most characters of a refused name that an error repeats.
@@ -76,6 +78,39 @@ pub(crate) fn writes(writes: &[Write]) -> Result<usize> {
     if let Some(twice) = keys.windows(2).find_map(|pair| if let [a, b] = pair { (a == b).then_some(a) } else { None }) {
         return Err(Error::Invalid(format!("key `{}` is written twice in one commit; use two commits", shown(twice))));
     }
+    total(bytes)
+}
+
+/// Rows that come from another storage; their bytes.
+pub(crate) fn rows(rows: &[Change]) -> Result<usize> {
+    let mut bytes = 0;
+    let mut keys = HashSet::with_capacity(count("rows", rows.len())?);
+    for row in rows {
+        key(row.key())?;
+        let size = if let Change::Put(entry) = row { entry.value.len() } else { 0 };
+        bytes += row.key().len() + value("value", size)?;
+        if !keys.insert(row.key()) {
+            return Err(Error::Invalid(format!("key `{}` is restored twice at once", shown(row.key()))));
+        }
+    }
+    total(bytes)
+}
+
+/// Items that come from another storage; their bytes.
+pub(crate) fn restored(first: u64, items: &[Item]) -> Result<usize> {
+    let mut bytes = 0;
+    let mut before: Option<&Item> = None;
+    for item in items {
+        let follows = before.is_none_or(|before| {
+            before.sequence.checked_add(1) == Some(item.sequence) && before.time_ns <= item.time_ns
+        });
+        if item.sequence < first.max(1) || !follows {
+            return Err(Error::Invalid(format!("item {} does not follow the one before it", item.sequence)));
+        }
+        before = Some(item);
+        bytes += value("item", item.data.len())?;
+    }
+    count("items", items.len())?;
     total(bytes)
 }
 

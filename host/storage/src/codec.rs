@@ -127,6 +127,14 @@ pub(crate) fn name(kind: Kind, scope: &Scope, name: &str) -> Vec<u8> {
     key
 }
 
+/// Scope and name that a stored name was made of, none when it is no name.
+pub(crate) fn name_parts(name: &[u8]) -> Option<(Scope, String)> {
+    kind(name)?;
+    let mut parts = std::str::from_utf8(name.get(1..)?).ok()?.splitn(3, '\0');
+    let (owner, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((Scope::new(owner, namespace), name.to_owned()))
+}
+
 /// Kind of a stored name, none when it is no name.
 pub(crate) fn kind(name: &[u8]) -> Option<Kind> {
     match name.first() {

@@ -16,7 +16,7 @@ use platform_base::clock;
 use crate::{
     Error, Result,
     backend::{Backend, Written},
-    codec::{Journal, Space},
+    codec::{Journal, Kind, Space},
     queue::{Request, Work},
     stage::{Plan, Stage},
     store::Shared,
@@ -57,7 +57,7 @@ struct Committer<'a, B> {
 
 impl<'a, B: Backend> Committer<'a, B> {
     fn new(shared: &'a Shared<B>) -> Self {
-        let unswept = shared.registry.journals().into_iter().collect();
+        let unswept = shared.registry.names(Kind::Journal).into_iter().collect();
         Self { shared, looked_ms: 0, leases: true, checked: clock::now(), unswept, failing: false }
     }
 
@@ -126,6 +126,8 @@ impl<'a, B: Backend> Committer<'a, B> {
                     Work::Commit(name, writes, limit) => stage.commit(&name, writes, limit),
                     Work::Append(name, items) => stage.append(&name, items),
                     Work::Trim(name, before) => stage.trim(&name, before),
+                    Work::Restore(name, rows, revision) => stage.restore(&name, rows, revision).map(|()| 0),
+                    Work::RestoreItems(name, first, items) => stage.restore_items(&name, first, items).map(|()| 0),
                     Work::Expire => Ok(0),
                 })
                 .collect();

@@ -4,6 +4,7 @@
 //! scope of its own, so that checks do not depend on each other and a storage may be checked while it holds data.
 
 mod journals;
+mod restore;
 mod tables;
 mod times;
 
@@ -44,6 +45,9 @@ pub async fn run(storage: &dyn Storage) {
     passes("journals", journals::append_read_trim(storage)).await;
     passes("waiting for items", journals::waiting_for_items(storage)).await;
     passes("bad input for journals", journals::bad_input(storage)).await;
+    passes("rows of another storage", restore::rows(storage)).await;
+    passes("items of another storage", restore::items(storage)).await;
+    passes("names", restore::names(storage)).await;
     passes("closing", closing(storage)).await;
 }
 
@@ -76,6 +80,10 @@ async fn closing(storage: &dyn Storage) -> Result<()> {
         storage.read(&scope, "j", 0, 1, Duration::ZERO).await.map(drop),
         storage.bounds(&scope, "j").await.map(drop),
         storage.trim(&scope, "j", 1).await,
+        storage.restore(&scope, "t", vec![], 1).await,
+        storage.restore_items(&scope, "j", 1, vec![]).await,
+        storage.tables().await.map(drop),
+        storage.journals().await.map(drop),
     ];
     assert!(closed.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{closed:?}");
     Ok(())

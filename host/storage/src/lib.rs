@@ -43,10 +43,13 @@ mod embedded;
 mod memory;
 mod nats;
 
+mod migrate;
+
 pub mod conformance;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
+pub use migrate::{MigrateError, Migrated, migrate};
 pub use nats::{Nats, NatsOptions, OpenError as NatsError};
 pub use options::{Clock, Options};
 pub use store::{Figures, Store};

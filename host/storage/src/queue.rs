@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Error, MAX_COMMIT_BYTES, Result, Usage, Write};
+use crate::{Change, Error, Item, MAX_COMMIT_BYTES, Result, Usage, Write};
 
 /// Most requests that are made together.
 const GROUP_REQUESTS: usize = 1024;
@@ -25,6 +25,10 @@ pub(crate) enum Work {
     Append(Vec<u8>, Vec<Bytes>),
     /// Drops items of the journal before a sequence.
     Trim(Vec<u8>, u64),
+    /// Rows of another storage for the table of this name, and the revision that it goes on above.
+    Restore(Vec<u8>, Vec<Change>, u64),
+    /// Items of another storage for the journal of this name, and where it begins.
+    RestoreItems(Vec<u8>, u64, Vec<Item>),
     /// Nothing but the expiry that comes with every group.
     Expire,
 }

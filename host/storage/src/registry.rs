@@ -76,10 +76,10 @@ impl Registry {
         self.names.read().next_id
     }
 
-    /// Names of all journals.
-    pub(crate) fn journals(&self) -> Vec<Vec<u8>> {
+    /// Names of all tables or all journals.
+    pub(crate) fn names(&self, kind: Kind) -> Vec<Vec<u8>> {
         let names = self.names.read();
-        names.by_name.keys().filter(|name| codec::kind(name) == Some(Kind::Journal)).cloned().collect()
+        names.by_name.keys().filter(|name| codec::kind(name) == Some(kind)).cloned().collect()
     }
 
     /// Moves when a name is added.

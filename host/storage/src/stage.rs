@@ -6,6 +6,7 @@
 
 mod expiry;
 mod journal;
+mod restore;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Change, Entry, Error, Item, Options, Result, Scope, Storage, Usage, Write,
     backend::{Backend, View},
-    check, committer,
+    check,
+    codec::{self, Kind},
+    committer,
     queue::{Queue, Work},
     read,
     registry::Registry,
@@ -129,6 +131,17 @@ impl<B: Backend> Store<B> {
         let committer = committer::start(Arc::clone(&shared))
             .map_err(|error| Error::Unavailable(format!("no thread for the committer: {error}")))?;
         Ok(Self { shared, committer: Mutex::new(Some(committer)) })
+    }
+
+    /// All names of a kind, in order.
+    async fn names(&self, kind: Kind) -> Result<Vec<(Scope, String)>> {
+        if self.shared.closed.is_cancelled() {
+            return Err(Error::Unavailable("it is closed".to_owned()));
+        }
+        self.shared.backend.catch_up().await?;
+        let mut names = self.shared.registry.names(kind);
+        names.sort_unstable();
+        Ok(names.iter().filter_map(|name| codec::name_parts(name)).collect())
     }
 
     /// Reads inline when that is quick, else on a thread that may block.
@@ -279,6 +292,26 @@ impl<B: Backend> Storage for Store<B> {
         }
         self.shared.backend.catch_up().await?;
         Ok(self.shared.registry.tip(&name))
+    }
+
+    async fn restore(&self, scope: &Scope, table: &str, rows: Vec<Change>, revision: u64) -> Result<()> {
+        let name = check::table(scope, table)?;
+        let bytes = check::rows(&rows)?;
+        self.shared.queue.call(Work::Restore(name, rows, revision), bytes).await.map(drop)
+    }
+
+    async fn restore_items(&self, scope: &Scope, journal: &str, first: u64, items: Vec<Item>) -> Result<()> {
+        let name = check::journal(scope, journal)?;
+        let bytes = check::restored(first, &items)?;
+        self.shared.queue.call(Work::RestoreItems(name, first, items), bytes).await.map(drop)
+    }
+
+    async fn tables(&self) -> Result<Vec<(Scope, String)>> {
+        self.names(Kind::Table).await
+    }
+
+    async fn journals(&self) -> Result<Vec<(Scope, String)>> {
+        self.names(Kind::Journal).await
     }
 
     async fn append(&self, scope: &Scope, journal: &str, items: Vec<Bytes>) -> Result<u64> {

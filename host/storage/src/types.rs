@@ -268,6 +268,22 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Revision of the last commit, 0 for a table never written.
     async fn revision(&self, scope: &Scope, table: &str) -> Result<u64>;
 
+    /// Makes rows what another storage says that they are, with the revisions and ends that they have there, and removes those
+    /// that it says went; all or nothing, and none of it shows as a change. At most [`MAX_COMMIT_WRITES`] and
+    /// [`MAX_COMMIT_BYTES`], each of a key of its own. Where `revision` is not 0 the table goes on above it, and
+    /// changes up to then are no longer kept.
+    async fn restore(&self, scope: &Scope, table: &str, rows: Vec<Change>, revision: u64) -> Result<()>;
+
+    /// Puts items of another storage behind those of a journal, with their sequences and times. An empty journal begins at
+    /// `first`, a sequence that no item is before; in others the items must follow. At least one item, or `first` says all.
+    async fn restore_items(&self, scope: &Scope, journal: &str, first: u64, items: Vec<Item>) -> Result<()>;
+
+    /// All tables that were ever written, in the order of their scopes and names.
+    async fn tables(&self) -> Result<Vec<(Scope, String)>>;
+
+    /// All journals that were ever written, in the order of their scopes and names.
+    async fn journals(&self) -> Result<Vec<(Scope, String)>>;
+
     /// Appends all or nothing, durably; sequence of the first.
     async fn append(&self, scope: &Scope, journal: &str, items: Vec<Bytes>) -> Result<u64>;
 

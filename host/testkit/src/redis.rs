@@ -67,19 +67,30 @@ impl Redis {
         self.try_ask(command).unwrap_or_else(|error| panic!("`{command}`: {error}"))
     }
 
+    /// How many members a sorted set of the server at an address has; none while it does not answer.
+    #[must_use]
+    pub fn keys(address: SocketAddr, set: &str) -> u64 {
+        let answer = ask_at(address, &format!("ZCARD {set}")).unwrap_or_default();
+        answer.trim().trim_start_matches(':').parse().unwrap_or(0)
+    }
+
     fn try_ask(&self, command: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "{command}\r\nQUIT\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.trim_end_matches("+OK\r\n").to_owned())
+        ask_at(self.address, command)
     }
 
     async fn wait(&self) {
         let answers = async || self.try_ask("PING").is_ok_and(|answer| answer.starts_with("+PONG"));
         until("`redis-server` to answer", answers).await;
     }
+}
+
+fn ask_at(address: SocketAddr, command: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "{command}\r\nQUIT\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.trim_end_matches("+OK\r\n").to_owned())
 }
 
 impl Drop for Redis {

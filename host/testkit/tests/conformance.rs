@@ -25,7 +25,7 @@ async fn broken(kind: SlotKind, plugin: Plugin) -> Vec<(&'static str, String)> {
         SlotKind::RouterPolicy => {
             fixture.bind("discovery.registry", storage(SlotKind::DiscoveryRegistry, "discovery-storage")).await;
         }
-        SlotKind::ConfigValidator => {
+        SlotKind::ConfigValidator | SlotKind::ConfigSource => {
             fixture.bind("config.store", storage(SlotKind::ConfigStore, "config-storage")).await;
         }
         SlotKind::EventFilter => {
@@ -162,4 +162,22 @@ async fn a_store_that_only_counts_breaks_what_it_does_not_do() {
 async fn a_policy_that_gives_idle_nodes_weight_is_told() {
     let broken = broken(SlotKind::RouterPolicy, weighs(&json!({"weights": [1, 1, 1]}))).await;
     assert!(broken.iter().any(|(name, _)| *name == "weights"), "{broken:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_sources() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.toml"), "[limits]\nrequests = 5\n").unwrap();
+    let directory = folder.path().display().to_string();
+    let kind = SlotKind::ConfigSource;
+    let files =
+        shipped(kind, "config-file", &["wasi", &format!("files:{directory}")], &json!({"directory": directory}));
+    keeps_all(kind, files).await;
+    let variables = json!({"id": "package", "prefix": "CARGO_PKG_"});
+    keeps_all(kind, shipped(kind, "config-env", &["wasi", "env:CARGO_PKG_*"], &variables)).await;
+    // One that can't answer keeps no promise.
+    let nowhere =
+        shipped(kind, "config-http", &["wasi", "network:127.0.0.1:1"], &json!({"url": "http://127.0.0.1:1/"}));
+    let found = broken(kind, nowhere).await;
+    assert!(matches!(&found[..], [("loads", why), ("steady", _)] if why.contains("http://127.0.0.1:1/")), "{found:?}");
 }

@@ -16,7 +16,7 @@ use platform_capability::{
     db::{Action, Condition, Content, Error, Field, Filter, Index, Kind, Query, Test, Value, Write},
 };
 use platform_dataplane::{CallError, Db, Event, Place, Plugin};
-use platform_testkit::{Fixture, Postgres, alone, call, component, name, plugin, slot, until};
+use platform_testkit::{Fixture, Postgres, alone, call, component, fenced, name, plugin, slot, until};
 
 const ORDERS: Place<'static> = Place { database: "shop", table: "orders" };
 
@@ -37,10 +37,10 @@ async fn carried(fixture: &Fixture, slot_text: &str, provider: Plugin) -> u64 {
     let (slot, plane) = (slot(slot_text), &fixture.plane);
     let prepared = plane.prepare(&slot, alone(provider)).await.unwrap_or_else(|error| panic!("{error}"));
     let namespaces: [Name; 1] = [name("default")];
-    let carried = plane.db().carry(&slot, &prepared, &namespaces).await.unwrap_or_else(|error| panic!("{error}"));
+    let carried = plane.carry(&slot, &prepared, &namespaces).await.unwrap_or_else(|error| panic!("{error}"));
     let generation = plane.slot_status(&slot).map_or(0, |status| status.generation) + 1;
     plane.bind(&slot, prepared, generation).await.unwrap();
-    carried.records
+    carried.entries
 }
 
 fn put(id: &str, count: f64, condition: Condition) -> Write {
@@ -105,6 +105,7 @@ async fn databases_move_under_load_and_nothing_is_lost() {
         let writes: Vec<Write> = (start..start + 50).map(|n| put(&format!("old{n}"), 0.0, Condition::Absent)).collect();
         db.commit(&call(), "shop", &writes).await.unwrap();
     }
+    db.commit(&fenced(5), "shop", &[put("old0", 0.0, Condition::Present)]).await.unwrap();
     let from = db.revision(&call(), "shop").await.unwrap();
     let watched: Arc<Mutex<BTreeMap<String, (u64, u64)>>> = Arc::default();
     let followed = AtomicU64::new(0);
@@ -148,6 +149,8 @@ async fn databases_move_under_load_and_nothing_is_lost() {
     let (counts, moved) = tokio::select! { done = work => done, () = watch => panic!("the watch ended") };
     assert!(moved.iter().all(|records| *records >= 200), "{moved:?}");
     assert_all_there(&db, &counts).await;
+    let stale = db.commit(&fenced(4), "shop", &[put("old0", 1.0, Condition::Present)]).await;
+    assert!(matches!(stale, Err(CallError::Capability(Error::Stale(5)))), "fences move too: {stale:?}");
     for (id, (count, revision)) in &counts {
         let (times, last) = watched.lock().unwrap()[id];
         assert_eq!((times as f64, last), (*count, *revision), "the watch saw each change of `{id}` once");
@@ -181,7 +184,7 @@ async fn a_move_that_fails_leaves_the_old_store_serving() {
     let slot = slot("db.store");
     let prepared = fixture.plane.prepare(&slot, alone(postgres(&server))).await.unwrap();
     server.kill();
-    let why = db.carry(&slot, &prepared, &[name("default")]).await.unwrap_err().to_string();
+    let why = fixture.plane.carry(&slot, &prepared, &[name("default")]).await.unwrap_err().to_string();
     assert!(why.contains("the old store serves on"), "{why}");
     db.commit(&call(), "shop", &[put("2", 1.0, Condition::Absent)]).await.unwrap();
     assert!(db.get(&call(), ORDERS, &["1"]).await.unwrap()[0].is_some());

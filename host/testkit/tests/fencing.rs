@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't go on has failed")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, SlotKind,
+    Call, CallContext, SlotKind, db,
     kv::{Action, Condition, Content, Error, Expiry, Write},
+    sync::{Mode, Want},
 };
-use platform_dataplane::{Action as Change, CallError, ConfigError, Edit, Event, Kv, Plugin};
-use platform_testkit::{Fixture, Redis, alone, call, call_in, component, fenced, fenced_by, plugin};
+use platform_dataplane::{Action as Change, CallError, ConfigError, Edit, Event, Keep, Kv, Place, Plugin, Taken};
+use platform_testkit::{Fixture, Postgres, Redis, alone, call, call_in, call_of, component, fenced, fenced_by, plugin};
 
 fn storage() -> Plugin {
     plugin(SlotKind::KvStore, "kv-storage", &component("plugins", "kv-storage"), &["storage"])
@@ -192,4 +194,56 @@ async fn config_storage_is_fenced() {
     set(&call(), "7").await.unwrap();
     let versions = config.history(&call(), "shop", (1, u64::MAX), 100, false).await.unwrap().0;
     assert_eq!(versions.len(), 3, "no version was made by a stale token");
+}
+
+/// Somebody whose lease ends while it sleeps writes after the next holder has, and is refused.
+async fn a_holder_that_slept_writes_no_record(provider: Plugin) {
+    let fixture = Fixture::new();
+    fixture.bind("db.store", alone(provider)).await;
+    let locks = plugin(SlotKind::SyncLock, "sync-storage", &component("plugins", "sync-storage"), &["storage"]);
+    fixture.bind("sync.lock", alone(locks)).await;
+    let db = fixture.plane.db().clone();
+    let acquire = async |who: &str, ttl_ms: u64| {
+        let (call, want) = (call_of(who, &[]), Want { mode: Mode::Exclusive, value: None });
+        let until = clock::now() + Duration::from_secs(60);
+        match fixture.plane.sync().acquire(&call, "orders", &want, &Keep::Own(ttl_ms), until).await.unwrap() {
+            Taken::Held(held) => held.place.token,
+            Taken::Queued(queued) => queued.held().await.unwrap().place.token,
+        }
+    };
+    let write = async |token: u64, id: &str| {
+        let content = db::Content { metadata: Vec::new(), data: token.to_string().into_bytes() };
+        let action = db::Action::Put(content);
+        let write = db::Write { table: "t".to_owned(), id: id.to_owned(), condition: db::Condition::Always, action };
+        db.commit(&fenced(token), "shop", &[write]).await
+    };
+    let sleeper = acquire("sleeper", 500).await;
+    write(sleeper, "guarded").await.unwrap();
+    let next = acquire("next", 20_000).await;
+    write(next, "guarded").await.unwrap();
+    for id in ["guarded", "other"] {
+        let refused = write(sleeper, id).await;
+        let stale = |seen: &u64| *seen == next;
+        assert!(matches!(&refused, Err(CallError::Capability(db::Error::Stale(seen))) if stale(seen)), "{refused:?}");
+    }
+    let at = Place { database: "shop", table: "t" };
+    let found = db.get(&call(), at, &["guarded", "other"]).await.unwrap();
+    assert_eq!(found[0].as_ref().map(|record| record.data.clone()), Some(next.to_string().into_bytes()));
+    assert_eq!(found[1], None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_storage_is_fenced() {
+    let provider = plugin(SlotKind::DbStore, "db-storage", &component("plugins", "db-storage"), &["storage"]);
+    a_holder_that_slept_writes_no_record(provider).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_postgres_is_fenced() {
+    let server = Postgres::start().await;
+    let address = server.address();
+    let grants = ["wasi", &format!("network:{}:{}", address.ip(), address.port())];
+    let mut provider = plugin(SlotKind::DbStore, "db-postgres", &component("plugins", "db-postgres"), &grants);
+    provider.settings = format!(r#"{{"url": "{}"}}"#, server.url());
+    a_holder_that_slept_writes_no_record(provider).await;
 }

@@ -11,6 +11,7 @@ use platform_sdk::{
 
 use crate::{
     declare::{Column, Shape, made, shape},
+    fence,
     record::json,
     server::{Failure, Parameter, Session},
 };
@@ -18,7 +19,7 @@ use crate::{
 /// How many revisions there are between two clearings of old changes.
 const CLEARED_EVERY: i64 = 256;
 
-/// Waits for the turn of this transaction in the call's namespace.
+/// Waits for the turn of this transaction in the call's namespace, and refuses it when its fence is behind.
 pub(crate) fn turn(session: &mut Session, schema: &str) -> Result<()> {
     let namespace = context::namespace();
     session.run(
@@ -29,11 +30,12 @@ pub(crate) fn turn(session: &mut Session, schema: &str) -> Result<()> {
         &format!("SELECT revision FROM {schema}.spaces WHERE namespace = $1 FOR UPDATE"),
         &[Parameter::Text(&namespace)],
     )?;
-    Ok(())
+    fence::check(session, schema)
 }
 
 /// The revision of this transaction, which has its turn.
 pub(crate) fn next_revision(session: &mut Session, schema: &str) -> Result<i64> {
+    fence::pass(session, schema)?;
     let namespace = context::namespace();
     let rows = session.run(
         &format!("UPDATE {schema}.spaces SET revision = revision + 1 WHERE namespace = $1 RETURNING revision"),

@@ -48,6 +48,8 @@ pub(crate) fn prepare(session: &mut Session, schema: &str) -> Result<()> {
         "CREATE TABLE IF NOT EXISTS {schema}.indexes (number int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
          place int8 NOT NULL REFERENCES {schema}.tables ON DELETE CASCADE, field text COLLATE \"C\" NOT NULL, \
          kind text NOT NULL, single bool NOT NULL, UNIQUE (place, field))",
+        "CREATE TABLE IF NOT EXISTS {schema}.fences (namespace text NOT NULL, name text COLLATE \"C\" NOT NULL, \
+         token text COLLATE \"C\" NOT NULL, PRIMARY KEY (namespace, name))",
         "CREATE TABLE IF NOT EXISTS {schema}.changes (namespace text NOT NULL, revision int8 NOT NULL, part int8 NOT NULL, \
          database text NOT NULL, name text NOT NULL, id text NOT NULL, created int8, updated int8, metadata jsonb, \
          data bytea, PRIMARY KEY (namespace, revision, part))",

@@ -9,13 +9,14 @@
 
 use platform_sdk::{
     Problem, context,
-    db::{Change, Error, Found, Index, Query, Record, Result, Stamp, Store, Table, Write, search},
+    db::{Change, Error, Fence, Found, Index, Query, Record, Result, Stamp, Store, Table, Write, search},
     export,
 };
 use serde::Deserialize;
 
 mod commit;
 mod declare;
+mod fence;
 mod record;
 mod rows;
 mod server;
@@ -207,9 +208,17 @@ impl Store for Remote {
         })
     }
 
-    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()> {
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
         let schema = &self.schema;
-        self.server.transaction(|session| commit::restore(session, schema, changes, revision))
+        self.server.call(|session| fence::list(session, schema, after, limit))
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        let schema = &self.schema;
+        self.server.transaction(|session| {
+            fence::remember(session, schema, &fences)?;
+            commit::restore(session, schema, changes, revision)
+        })
     }
 
     fn revision(&mut self) -> Result<u64> {

@@ -2,12 +2,13 @@
 //! against the declaration that it was computed from, so it goes on where it was after anything.
 
 use platform_sdk::{
+    context,
     db::{Error, Index, Result, indexed},
     storage::{self, Condition, Delete},
 };
 
 use crate::{
-    TABLE, TRIES, busy,
+    TABLE, busy,
     commit::Draft,
     declaration,
     key::Place,
@@ -23,7 +24,7 @@ const SWEPT: u32 = 200;
 /// Gives a table exactly these indexes.
 pub(crate) fn declare(place: Place<'_>, mut indexes: Vec<Index>) -> Result<Declaration> {
     indexes.sort_by(|a, b| a.field.cmp(&b.field));
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let (old, revision) = declaration(place)?.unzip();
         let is_new = old.is_none();
         let old = old.unwrap_or_default();

@@ -11,7 +11,7 @@ use platform_sdk::{
 };
 
 use crate::{
-    TABLE, TRIES, busy, damaged, declaration,
+    TABLE, busy, damaged, declaration,
     key::{Place, SHIFT},
     read, read_all,
     record::{Declaration, Held, Origin, Shift, encode},
@@ -25,7 +25,7 @@ pub(crate) fn commit(database: &str, mut writes: Vec<Write>) -> Result<Vec<Optio
             arrange(&mut content.metadata);
         }
     }
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let (draft, mut stamps, shift) = draft(database, &writes)?;
         match draft.make() {
             Ok(revision) => {
@@ -132,7 +132,7 @@ impl Draft {
 
 /// Makes records what another store says that they are, with their stamps.
 pub(crate) fn restore(changes: &[Change], revision: u64) -> Result<()> {
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let mut draft = Draft::default();
         for change in changes {
             restored(&mut draft, change)?;

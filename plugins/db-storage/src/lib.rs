@@ -6,7 +6,7 @@
 use platform_sdk::{
     Problem,
     codec::Malformed,
-    db::{Change, Error, Found, Index, Query, Record, Result, Stamp, Store, Table, Write, search},
+    db::{Change, Error, Fence, Found, Index, MAX_LIMIT, Query, Record, Result, Stamp, Store, Table, Write, search},
     export,
     storage::{self, Condition},
 };
@@ -23,9 +23,6 @@ use rows::Shelf;
 
 /// Everything of a namespace; storage keeps namespaces apart.
 const TABLE: storage::Table = storage::Table::new("records");
-
-/// How often a write is tried again when another came between.
-const TRIES: u32 = 64;
 
 /// The store has no state of its own.
 struct Durable;
@@ -106,7 +103,18 @@ impl Store for Durable {
         found.into_iter().map(change).collect()
     }
 
-    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()> {
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        let found = TABLE.fences(after, limit.clamp(1, MAX_LIMIT))?;
+        Ok(found.into_iter().map(|storage::Fence { name, token }| Fence { name, token }).collect())
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        // Fences never go back, so they may come alone.
+        let fence = |Fence { name, token }| storage::Fence { name, token };
+        let fences: Vec<storage::Fence> = fences.into_iter().map(fence).collect();
+        if !fences.is_empty() {
+            TABLE.restore(&[], &fences.iter().collect::<Vec<_>>(), 0)?;
+        }
         commit::restore(&changes, revision)
     }
 
@@ -158,7 +166,7 @@ fn unchanged(revision: Option<u64>) -> Condition {
 }
 
 fn busy(table: &str) -> Error {
-    Error::Unavailable(format!("`{table}` was written by others {TRIES} times in a row; try again"))
+    Error::Unavailable(format!("`{table}` was written by others again and again; try again"))
 }
 
 fn damaged(why: Malformed) -> Error {

@@ -11,7 +11,7 @@ use platform_sdk::{
 };
 
 use crate::{
-    TABLE, TRIES, contended, damaged, key,
+    TABLE, contended, damaged, key,
     publish::{self, Batch},
     record::{Pending, Position},
     subscription::{self, Known},
@@ -125,7 +125,7 @@ struct Round<'a> {
 
 /// Hands out what is to be delivered now.
 pub(crate) fn receive(topic: &str, subscription: &str, consumer: &str, limit: u32) -> Result<Received> {
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let consumer = Consumer::load(topic, subscription, consumer)?;
         let mut round = Round {
             consumer: &consumer,
@@ -260,7 +260,7 @@ pub(crate) fn settle(topic: &str, subscription: &str, consumer: &str, settlement
     if settlements.is_empty() || settlements.len() > platform_sdk::event::MAX_DELIVERIES as usize {
         return Err(Error::TooLarge(format!("{} deliveries at once; settle 1 to 256", settlements.len())));
     }
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let consumer = Consumer::load(topic, subscription, consumer)?;
         let now_ms = context::time_ms();
         let keys: Vec<String> = settlements.iter().map(|one| consumer.pending_key(one.sequence)).collect();

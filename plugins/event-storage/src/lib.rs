@@ -25,9 +25,6 @@ mod topic;
 /// Everything of a namespace; storage keeps namespaces apart.
 const TABLE: Table = Table::new("events");
 
-/// How often a commit is tried again when another came between.
-const TRIES: u32 = 32;
-
 /// The broker has no state of its own.
 struct Durable;
 
@@ -114,7 +111,7 @@ impl Broker for Durable {
 }
 
 fn contended(name: &str) -> Error {
-    Error::Unavailable(format!("`{name}` was written by others {TRIES} times in a row; try again"))
+    Error::Unavailable(format!("`{name}` was written by others again and again; try again"))
 }
 
 fn damaged(malformed: Malformed) -> Error {

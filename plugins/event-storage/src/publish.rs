@@ -12,7 +12,7 @@ use platform_sdk::{
 };
 
 use crate::{
-    TABLE, TRIES, contended, damaged, key,
+    TABLE, contended, damaged, key,
     record::{self, Head, Stored},
     topic::{self, Found},
 };
@@ -78,7 +78,7 @@ pub(crate) fn publish(name: &str, drafts: &[Draft]) -> Result<Vec<Published>> {
     if bytes > BYTES_MAX {
         return Err(Error::TooLarge(format!("the events have {bytes} bytes, the limit is {BYTES_MAX}")));
     }
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let found = topic::load(name)?;
         let mut batch = Batch::default();
         let published = stage(&mut batch, &found, Condition::At(found.revision), drafts)?;

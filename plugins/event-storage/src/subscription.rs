@@ -9,7 +9,7 @@ use platform_sdk::{
 };
 
 use crate::{
-    TABLE, TRIES, contended, damaged, find, key,
+    TABLE, contended, damaged, find, key,
     record::{Position, Subscribed},
     topic::{self, Found},
 };
@@ -135,7 +135,7 @@ pub(crate) fn delete(topic: &str, name: &str) -> Result<()> {
 }
 
 pub(crate) fn seek(topic: &str, name: &str, start: Start) -> Result<Subscription> {
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let topic = topic::load(topic)?;
         let known = load(&topic, name)?;
         let from = resolve(&topic, start)?;

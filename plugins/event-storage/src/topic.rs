@@ -11,7 +11,7 @@ use platform_sdk::{
 };
 
 use crate::{
-    TABLE, TRIES, contended, damaged,
+    TABLE, contended, damaged,
     key::{self, Place},
     record::{Head, Stored},
 };
@@ -127,7 +127,7 @@ pub(crate) fn put(name: &str, settings: TopicSettings, create: bool) -> Result<T
     platform_sdk::event::check_name("topic", name)?;
     sweep_gone()?;
     let key = key::topic(name);
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let (head, condition) = match (find(name)?, create) {
             (Some(_), true) => return Err(Error::Exists(format!("there is a topic `{name}` already"))),
             (None, true) => (fresh(settings), Condition::Absent),
@@ -157,7 +157,7 @@ pub(crate) fn list(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<
 }
 
 pub(crate) fn delete(name: &str) -> Result<()> {
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let found = load(name)?;
         let (key, gone) = (key::topic(name), found.place.gone());
         let removed = TABLE.commit(&[

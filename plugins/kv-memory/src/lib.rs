@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use platform_sdk::{
     Handover, Problem, context, export,
     kv::{
-        Change, Condition, Entry, Error, Expiry, Quota, Result, Store, Usage, Write, check_expiry, check_key,
-        check_keys, check_limit, check_value, check_writes,
+        Change, Condition, Entry, Error, Expiry, Fence, Quota, Result, Store, Usage, Write, check_expiry, check_key,
+        check_keys, check_limit, check_restored, check_value, check_writes,
     },
 };
 use serde::Deserialize;
@@ -85,7 +85,7 @@ impl Memory {
         if result.is_ok() {
             space.fences.pass(fence.as_ref());
         }
-        if space.revision() == 0 && space.fences.is_empty() {
+        if space.revision() == 0 && space.usage().0 == 0 && space.fences.is_empty() {
             self.spaces.remove(&namespace);
         }
         result
@@ -165,6 +165,16 @@ impl Store for Memory {
 
     fn revision(&mut self) -> Result<u64> {
         Ok(self.read(Space::revision))
+    }
+
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        let limit = check_limit(limit)?;
+        Ok(self.read(|space| space.fences_after(after, limit as usize)))
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        check_restored(&changes, &fences)?;
+        self.write(|space, limits| space.restore(changes, fences, revision, limits))
     }
 }
 

@@ -14,8 +14,8 @@ use platform_sdk::{
     context::Fence,
     fence::Fences,
     kv::{
-        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result, Write,
-        number,
+        self, Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, MAX_COMMIT_BYTES, Quota, Result,
+        Write, number,
     },
 };
 
@@ -223,6 +223,64 @@ impl Space {
         Ok(found)
     }
 
+    /// Fences after a name, in order.
+    pub(crate) fn fences_after(&self, after: Option<&str>, limit: usize) -> Vec<kv::Fence> {
+        let later = self.fences.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
+        later.take(limit).map(|(name, token)| kv::Fence { name: name.to_owned(), token }).collect()
+    }
+
+    /// Makes entries what another store says that they are, and nobody is told; all of it or nothing.
+    pub(crate) fn restore(
+        &mut self, changes: Vec<Change>, fences: Vec<kv::Fence>, revision: u64, limits: Limits,
+    ) -> Result<()> {
+        let size = |key: &str, entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry_size(key, &entry.value));
+        let come: usize = changes.iter().map(|change| size(&change.key, &change.entry)).sum();
+        let names: usize = fences.iter().map(|fence| entry_size(&fence.name, &[])).sum();
+        let held: usize = changes
+            .iter()
+            .filter_map(|change| Some((change, self.entries.get(&change.key)?)))
+            .map(|(change, held)| entry_size(&change.key, &held.value))
+            .sum();
+        let needed = self.bytes() - self.kept_bytes - held + come + names;
+        if come + names > 0 && needed > limits.bytes {
+            let left = limits.bytes;
+            return Err(Error::Quota(format!("memory is used up: {needed} bytes would be needed, {left} are left")));
+        }
+        for Change { key, entry, .. } in changes {
+            self.forget(&key);
+            if let Some(Entry { value, revision, expires_ms }) = entry {
+                self.hold(key, Held { value: value.into(), revision, expires_ms });
+            }
+        }
+        for kv::Fence { name, token } in fences {
+            self.fences.pass(Some(&Fence { name, token }));
+        }
+        if revision > 0 {
+            self.revision = revision;
+            (self.kept, self.kept_bytes) = (VecDeque::new(), 0);
+        }
+        Ok(())
+    }
+
+    /// Puts an entry where there is none.
+    fn hold(&mut self, key: String, held: Held) {
+        if let Some(expires) = held.expires_ms {
+            self.due.insert((expires, key.clone()));
+        }
+        self.entry_bytes += entry_size(&key, &held.value);
+        self.entries.insert(key, held);
+    }
+
+    /// Takes an entry away; whether there was one.
+    fn forget(&mut self, key: &str) -> bool {
+        let Some(held) = self.entries.remove(key) else { return false };
+        if let Some(expires) = held.expires_ms {
+            self.due.remove(&(expires, key.to_owned()));
+        }
+        self.entry_bytes -= entry_size(key, &held.value);
+        true
+    }
+
     fn check(&self, key: &str, condition: Condition) -> Result<()> {
         let revision = self.entries.get(key).map_or(0, |held| held.revision);
         let holds = match condition {
@@ -241,29 +299,17 @@ impl Space {
             Expiry::AfterMs(ttl) => Some(self.now_ms.saturating_add(ttl)),
             Expiry::Keep => old.and_then(|old| old.expires_ms),
         };
-        if let Some(old) = old {
-            self.entry_bytes -= entry_size(&key, &old.value);
-            if let Some(expires) = old.expires_ms {
-                self.due.remove(&(expires, key.clone()));
-            }
-        }
-        if let Some(expires) = expires_ms {
-            self.due.insert((expires, key.clone()));
-        }
         let held = Held { value: content.value.into(), revision, expires_ms };
-        self.entry_bytes += entry_size(&key, &held.value);
-        self.entries.insert(key.clone(), held.clone());
+        self.forget(&key);
+        self.hold(key.clone(), held.clone());
         self.keep(Kept { key, revision, held: Some(held) });
     }
 
     /// Removes an entry if it is there.
     fn remove(&mut self, key: &str, revision: u64) {
-        let Some(held) = self.entries.remove(key) else { return };
-        if let Some(expires) = held.expires_ms {
-            self.due.remove(&(expires, key.to_owned()));
+        if self.forget(key) {
+            self.keep(Kept { key: key.to_owned(), revision, held: None });
         }
-        self.entry_bytes -= entry_size(key, &held.value);
-        self.keep(Kept { key: key.to_owned(), revision, held: None });
     }
 
     fn keep(&mut self, change: Kept) {

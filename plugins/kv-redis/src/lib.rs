@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 use platform_sdk::{
     Problem, context, export,
     kv::{
-        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Quota, Quotas, Result, Store, Usage, Write,
-        check_key, check_keys, check_limit, check_writes, number,
+        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Fence, Quota, Quotas, Result, Store, Usage,
+        Write, check_key, check_keys, check_limit, check_restored, check_writes, number,
     },
 };
 use redis::{Client, ScriptInvocation};
@@ -23,8 +23,6 @@ mod server;
 
 use server::{Scripts, Server, bytes, count, entries, entry, expires, list, next, now, text};
 
-/// How often an increment is tried again when another write came between.
-const TRIES: u32 = 64;
 /// Longest time to live, in milliseconds: a thousand years.
 const TTL_MS_MAX: u64 = 31_556_952_000_000;
 
@@ -137,7 +135,7 @@ impl Store for Remote {
     }
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
-        for _ in 0..TRIES {
+        for () in context::attempts() {
             let found = self.get(key)?;
             let old = found.as_ref().map_or(Ok(0), |found| number(&found.value))?;
             let new = old
@@ -149,7 +147,7 @@ impl Store for Remote {
                 done => return done.map(|_| new),
             }
         }
-        Err(Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again")))
+        Err(Error::Unavailable(format!("`{key}` was written by others again and again; try again")))
     }
 
     fn used(&mut self) -> Result<Usage> {
@@ -201,6 +199,50 @@ impl Store for Remote {
     fn revision(&mut self) -> Result<u64> {
         self.state().map(|(_, _, revision)| revision)
     }
+
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        let limit = check_limit(limit)? as usize;
+        let script = self.begin(&self.scripts.fences);
+        let mut answer = list(self.server.invoke(&script)?)?;
+        let mut fences = Vec::new();
+        while answer.len() > 0 {
+            let (name, token) = (text(next(&mut answer))?, token(text(next(&mut answer))?)?);
+            if after.is_none_or(|after| name.as_str() > after) {
+                fences.push(Fence { name, token });
+            }
+        }
+        fences.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        fences.truncate(limit);
+        Ok(fences)
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        check_restored(&changes, &fences)?;
+        let mut script = self.begin(&self.scripts.restore);
+        script.arg(revision).arg(fences.len());
+        for Fence { name, token } in fences {
+            script.arg(name).arg(digits(token));
+        }
+        for Change { key, entry, .. } in changes {
+            match entry {
+                Some(Entry { value, revision, expires_ms }) => {
+                    let expires = expires_ms.map_or_else(String::new, |ms| ms.to_string());
+                    script.arg("put").arg(key).arg(revision).arg(value).arg(expires)
+                }
+                None => script.arg("delete").arg(key).arg("").arg("").arg(""),
+            };
+        }
+        self.server.invoke(&script).map(drop)
+    }
+}
+
+/// A token as the server keeps it: texts of one length compare like numbers.
+fn digits(token: u64) -> String {
+    format!("{token:020}")
+}
+
+fn token(text: String) -> Result<u64> {
+    text.parse().map_err(|_not_digits| Error::Other("the server keeps a fencing token that is none".into()))
 }
 
 /// What a commit came to.
@@ -234,7 +276,7 @@ impl Remote {
         let mut script = self.begin(&self.scripts.commit);
         script.arg(most(quota.keys)).arg(most(quota.bytes));
         match context::fence() {
-            Some(fence) => script.arg(fence.name).arg(format!("{:020}", fence.token)),
+            Some(fence) => script.arg(fence.name).arg(digits(fence.token)),
             None => script.arg("").arg(""),
         };
         for Write { key, condition, action } in writes {
@@ -262,10 +304,7 @@ impl Remote {
         let mut answer = list(self.server.invoke(&script)?)?;
         match text(next(&mut answer))?.as_str() {
             "made" => Ok(Made { revision: count(&next(&mut answer))?, changes: count(&next(&mut answer))? }),
-            "stale" => match text(next(&mut answer))?.parse() {
-                Ok(seen) => Err(Error::Stale(seen)),
-                Err(_) => Err(Error::Other("the server keeps a fencing token that is none".into())),
-            },
+            "stale" => Err(Error::Stale(token(text(next(&mut answer))?)?)),
             "quota" => {
                 let what = text(next(&mut answer))?;
                 let held = count(&next(&mut answer))?;

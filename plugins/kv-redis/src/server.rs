@@ -23,6 +23,8 @@ pub(crate) struct Scripts {
     pub(crate) scan: Script,
     pub(crate) changes: Script,
     pub(crate) used: Script,
+    pub(crate) fences: Script,
+    pub(crate) restore: Script,
 }
 
 impl Scripts {
@@ -34,6 +36,8 @@ impl Scripts {
             scan: script(include_str!("scan.lua")),
             changes: script(include_str!("changes.lua")),
             used: script(include_str!("used.lua")),
+            fences: script(include_str!("fences.lua")),
+            restore: script(include_str!("restore.lua")),
         }
     }
 }

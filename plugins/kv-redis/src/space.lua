@@ -50,13 +50,17 @@ local function trim()
   end
 end
 
-local function remove(key, revision, place)
+local function forget(key)
   local size = #key + redis.call('STRLEN', value_key(key))
   redis.call('DEL', value_key(key))
   redis.call('HDEL', META, key)
   redis.call('ZREM', INDEX, key)
   redis.call('ZREM', DUE, key)
   redis.call('INCRBY', BYTES, -size)
+end
+
+local function remove(key, revision, place)
+  forget(key)
   note(revision, place, key)
 end
 

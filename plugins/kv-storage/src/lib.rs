@@ -7,17 +7,14 @@
 use platform_sdk::{
     Problem, context, export,
     kv::{
-        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Quotas, Result, Store, Usage, Write,
-        check_key, check_keys, check_limit, check_writes, number,
+        Action, Change, Condition, Conflict, Content, Entry, Error, Expiry, Fence, Quotas, Result, Store, Usage, Write,
+        check_key, check_keys, check_limit, check_restored, check_writes, number,
     },
     storage::{self, Table},
 };
 
 /// The entries of a namespace; storage keeps namespaces apart.
 const ENTRIES: Table = Table::new("entries");
-
-/// How often an increment is tried again when another write came between.
-const TRIES: u32 = 64;
 
 /// The store has no state of its own.
 struct Durable {
@@ -82,7 +79,7 @@ impl Store for Durable {
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
         check_key(key)?;
-        for _ in 0..TRIES {
+        for () in context::attempts() {
             let found = ENTRIES.get(key)?;
             let old = found.as_ref().map_or(Ok(0), |found| number(&found.value))?;
             let new = old
@@ -96,7 +93,7 @@ impl Store for Durable {
                 done => return done.map(|_| new),
             }
         }
-        Err(Error::Unavailable(format!("`{key}` was written by others {TRIES} times in a row; try again")))
+        Err(Error::Unavailable(format!("`{key}` was written by others again and again; try again")))
     }
 
     fn used(&mut self) -> Result<Usage> {
@@ -117,6 +114,18 @@ impl Store for Durable {
 
     fn revision(&mut self) -> Result<u64> {
         Ok(ENTRIES.revision()?)
+    }
+
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        let found = ENTRIES.fences(after, check_limit(limit)?)?;
+        Ok(found.into_iter().map(|storage::Fence { name, token }| Fence { name, token }).collect())
+    }
+
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        check_restored(&changes, &fences)?;
+        let rows: Vec<storage::Change> = changes.into_iter().map(row).collect();
+        let fences: Vec<_> = fences.into_iter().map(|Fence { name, token }| storage::Fence { name, token }).collect();
+        Ok(ENTRIES.restore(&rows.iter().collect::<Vec<_>>(), &fences.iter().collect::<Vec<_>>(), revision)?)
     }
 }
 
@@ -156,6 +165,15 @@ fn entry(found: storage::Entry) -> Entry {
 fn keyed(found: storage::Entry) -> (String, Entry) {
     let storage::Entry { key, value, revision, expires_ms } = found;
     (key, Entry { value, revision, expires_ms })
+}
+
+fn row(Change { key, entry, revision }: Change) -> storage::Change {
+    match entry {
+        Some(Entry { value, revision, expires_ms }) => {
+            storage::Change::Put(storage::Entry { key, value, revision, expires_ms })
+        }
+        None => storage::Change::Delete((key, revision)),
+    }
 }
 
 fn change(found: storage::Change) -> Change {

@@ -19,7 +19,7 @@ mod search;
 mod store;
 
 use line::Line;
-use store::{Step, TABLE, TRIES};
+use store::{Step, TABLE};
 
 /// Most places in one line.
 const PLACES_MAX: usize = 1000;
@@ -178,7 +178,7 @@ fn join(name: &str, want: &Want, lease: &str, ttl_ms: Option<u64>, holder: &str,
         None => Write::Check(Check { key: &lease_key, condition: Condition::Present }),
     };
     let listed = Write::Put(Put { key: &place_key, value: &[], condition: Condition::Always, ttl_ms: None });
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let mut step = Step::read(name, None)?;
         if step.is_cut() {
             store::settled(name, None)?;
@@ -226,7 +226,7 @@ fn check_room(line: &Line, name: &str, want: &Want, queue: bool) -> Result<bool>
 /// Changes a line for whoever has the place with a token; the revision. What `make` names goes with it.
 fn change(name: &str, token: u64, make: impl Fn(&mut Step<'_>, &Place) -> Result<Option<String>>) -> Result<u64> {
     check_name(name)?;
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let mut step = Step::read(name, None)?;
         let Some(place) = step.line.find(token).cloned() else {
             let name = name.escape_debug();

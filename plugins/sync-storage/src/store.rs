@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform_sdk::{
     codec::Malformed,
+    context,
     storage::{self, Check, Condition, Delete, Put, Table, Write},
     sync::{Error, Lock, Place, Result},
 };
@@ -15,8 +16,6 @@ use crate::{key, line::Line, record::Lease};
 
 /// Everything of a namespace; storage keeps namespaces apart.
 pub(crate) const TABLE: Table = Table::new("locks");
-/// How often a write is tried again when another came between.
-pub(crate) const TRIES: u32 = 256;
 /// How long what is left of an empty line stays. Tokens go by revisions after that, so it only has to outlast any call.
 const EMPTY_MS: u64 = 3_600_000;
 /// Waiting places whose leases are looked at with those that are held.
@@ -118,7 +117,7 @@ impl<'a> Step<'a> {
 /// The line of a name once it is settled and written so, and its revision. Of `suspect`, a lease that may have ended,
 /// nothing is left.
 pub(crate) fn settled(name: &str, suspect: Option<&str>) -> Result<(Line, u64)> {
-    for _ in 0..TRIES {
+    for () in context::attempts() {
         let step = Step::read(name, suspect)?;
         if !step.changed {
             if let Some(lease) = suspect.filter(|lease| !step.line.has(lease)) {
@@ -174,7 +173,7 @@ pub(crate) fn lock(name: &str, line: &Line, revision: u64) -> Lock {
 }
 
 pub(crate) fn busy(name: &str) -> Error {
-    Error::Unavailable(format!("`{}` was changed by others {TRIES} times in a row; try again", name.escape_debug()))
+    Error::Unavailable(format!("`{}` was changed by others again and again; try again", name.escape_debug()))
 }
 
 pub(crate) fn damaged(_: Malformed) -> Error {

@@ -73,7 +73,7 @@ pub mod router {
 pub mod kv {
     wit_bindgen::generate!({
         path: ["../../wit/plugin", "../../wit/kv"],
-        inline: "package platform:sdk@0.1.0; world sdk-kv { export platform:kv/store@0.1.0; }",
+        inline: "package platform:sdk@0.1.0; world sdk-kv { export platform:kv/store@0.1.0; export platform:kv/takeover@0.1.0; }",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export",
@@ -98,6 +98,18 @@ pub mod config_store {
     wit_bindgen::generate!({
         path: ["../../wit/plugin", "../../wit/config"],
         inline: "package platform:sdk@0.1.0; world sdk-config-store { export platform:config/store@0.1.0; }",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export",
+        additional_derives: [PartialEq],
+    });
+}
+
+/// Slot `config.source`.
+pub mod config_source {
+    wit_bindgen::generate!({
+        path: ["../../wit/plugin", "../../wit/config"],
+        inline: "package platform:sdk@0.1.0; world sdk-config-source { export platform:config/source@0.1.0; }",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export",

@@ -1,5 +1,7 @@
-//! Slot `config.store`: versions of configurations. Slot `config.validator`: may this change be made?
+//! Slot `config.store`: versions of configurations. Slot `config.validator`: may this change be made? Slot `config.source`:
+//! where do configurations come from?
 
+mod source;
 mod validator;
 
 use serde::de::DeserializeOwned;
@@ -11,6 +13,7 @@ use crate::{
     storage,
 };
 
+pub use source::{Document, Source};
 pub use validator::{Proposal, Refusal, Validator};
 
 pub use crate::bindings::config_store::platform::config::types::{Action, Candidate, Change, Content, Error, Version};

@@ -1,6 +1,6 @@
 //! The call being served. It comes from the host: a plugin can read it, never forge it.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::plugin::platform::plugin::context as host;
@@ -8,6 +8,9 @@ use crate::bindings::plugin::platform::plugin::context as host;
 use crate::native::context as host;
 
 pub use crate::bindings::plugin::platform::plugin::context::{Caller, Fence};
+
+/// Time that one more attempt is given.
+const ATTEMPT: Duration = Duration::from_millis(20);
 
 /// Who called, as verified by the host; none when the caller presented no token.
 #[must_use]
@@ -25,6 +28,12 @@ pub fn namespace() -> String {
 #[must_use]
 pub fn remaining() -> Duration {
     Duration::from_millis(host::remaining_ms().into())
+}
+
+/// Once, and again for as long as the call has time: for a write that has to be made anew when another came between. Whoever
+/// comes between has got on, so somebody always does; how often one may come late has no bound but time.
+pub fn attempts() -> impl Iterator<Item = ()> {
+    iter::once(()).chain(iter::from_fn(|| (remaining() > ATTEMPT).then_some(())))
 }
 
 /// When the host admitted the call, unix time in nanoseconds. It does not advance during the call.

@@ -17,7 +17,7 @@ pub use order::{compare, decode, encode};
 
 pub use crate::bindings::db::{
     exports::platform::db::store::{Action, Change, Condition, Content, Filter, Found, Query, Table, Test, Write},
-    platform::db::types::{Conflict, Duplicate, Error, Field, Index, Kind, Record, Stamp, Value},
+    platform::db::types::{Conflict, Duplicate, Error, Fence, Field, Index, Kind, Record, Stamp, Value},
 };
 
 /// Most records or changes in one answer.
@@ -101,12 +101,18 @@ pub trait Store: Sized + 'static {
     /// [`Error::Compacted`] when `after` is older than what is kept.
     fn changes(&mut self, selector: &str, after: u64, limit: u32, wait_ms: u32) -> Result<Vec<Change>>;
 
-    /// Makes records what another store says that they are, with their stamps; all of it or nothing. A `revision` other
-    /// than 0 is then the store's, and changes up to it are not kept.
+    /// Fences of the namespace whose name is greater than `after`, in byte order, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>>;
+
+    /// Makes records what another store says that they are, with their stamps, and remembers its fences; all of it or
+    /// nothing. A `revision` other than 0 is then the store's, and changes up to it are not kept.
     ///
     /// # Errors
     /// [`Error::Duplicate`] when a unique value is taken.
-    fn restore(&mut self, changes: Vec<Change>, revision: u64) -> Result<()>;
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()>;
 
     /// Revision of the last write in the namespace, 0 when there was none.
     ///
@@ -191,9 +197,7 @@ impl From<storage::Error> for Error {
             storage::Error::TooLarge(what) | storage::Error::Full(what) => Self::TooLarge(what),
             storage::Error::Invalid(what) => Self::Invalid(what),
             storage::Error::Unavailable(why) => Self::Unavailable(why),
-            storage::Error::Stale(seen) => {
-                Self::Invalid(format!("the call is fenced, and token {seen} was seen already"))
-            }
+            storage::Error::Stale(seen) => Self::Stale(seen),
             storage::Error::Other(why) => Self::Other(why),
         }
     }
@@ -237,8 +241,12 @@ impl<P: Store + Instance<State = P>> Guest for Adapter<P> {
         with(|store: &mut P| store.changes(&selector, after, limit, wait_ms))
     }
 
-    fn restore(changes: Vec<Change>, revision: u64) -> Result<()> {
-        with(|store: &mut P| store.restore(changes, revision))
+    fn fences(after: Option<String>, limit: u32) -> Result<Vec<Fence>> {
+        with(|store: &mut P| store.fences(after.as_deref(), limit))
+    }
+
+    fn restore(changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        with(|store: &mut P| store.restore(changes, fences, revision))
     }
 
     fn revision() -> Result<u64> {

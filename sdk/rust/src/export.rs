@@ -99,7 +99,7 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// ```
 ///
 /// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
-/// `config::Validator`, `sync::Locks`, `db::Store`, `event::Broker` and `event::Filter`. All options may be left out, their order
+/// `config::Validator`, `config::Source`, `sync::Locks`, `db::Store`, `event::Broker` and `event::Filter`. All options may be left out, their order
 /// is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the plugin asks for,
 /// and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
@@ -156,6 +156,10 @@ macro_rules! export {
     (config::Validator for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance config, Validator, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component plugin, config_validator, "config.validator", $plugin, $($($options)*)?,);
+    };
+    (config::Source for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance config, Source, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, config_source, "config.source", $plugin, $($($options)*)?,);
     };
     (event::Broker for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance event, Broker, $plugin, $plugin, |plugin| plugin, |state| state);

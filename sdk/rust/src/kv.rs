@@ -6,13 +6,16 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     Problem,
-    bindings::kv::exports::platform::kv::store::Guest,
+    bindings::kv::exports::platform::kv::{store::Guest, takeover},
     export::{Adapter, Instance},
     storage,
 };
 
 pub use crate::bindings::kv::{
-    exports::platform::kv::store::{Action, Change, Condition, Content, Expiry, Usage, Write},
+    exports::platform::kv::{
+        store::{Action, Change, Condition, Content, Expiry, Usage, Write},
+        takeover::Fence,
+    },
     platform::kv::types::{Conflict, Entry, Error},
 };
 
@@ -22,6 +25,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 /// Most entries or changes in one answer, and most keys in one read or commit.
 pub const MAX_LIMIT: u32 = 1000;
+/// Most changes, and most fences, that are restored at once.
+pub const MAX_RESTORED: usize = 500;
 /// Most bytes of keys and values in one read or commit of several keys.
 pub const MAX_COMMIT_BYTES: usize = 16 << 20;
 
@@ -109,6 +114,26 @@ pub trait Store: Sized + 'static {
     /// # Errors
     /// See [`Error`].
     fn revision(&mut self) -> Result<u64>;
+
+    /// Fences of the namespace whose name is greater than `after`, in byte order, at most `limit`. A store that keeps none
+    /// has none to name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn fences(&mut self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        let _ = (after, limit);
+        Ok(Vec::new())
+    }
+
+    /// Makes keys what another store says that they are, with their revisions and ends, and remembers its fences; where
+    /// `revision` is not 0 the store goes on above it. A store that can't is never given what another one holds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn restore(&mut self, changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        let _ = (changes, fences, revision);
+        Err(Error::Other("this store can't take over what another one holds".into()))
+    }
 }
 
 /// How much a namespace may hold; without a number, as much as there is room for.
@@ -185,6 +210,31 @@ pub fn check_expiry(expiry: Expiry) -> Result<()> {
 pub fn check_keys(keys: &[String]) -> Result<()> {
     check_count(keys.len())?;
     keys.iter().try_for_each(|key| check_key(key))
+}
+
+/// Checks what another store hands over: at most 500 changes and 500 fences, each of a key or name of its own.
+///
+/// # Errors
+/// [`Error::Invalid`] or [`Error::TooLarge`], with the rule that is broken.
+pub fn check_restored(changes: &[Change], fences: &[Fence]) -> Result<()> {
+    if changes.len().max(fences.len()) > MAX_RESTORED {
+        return Err(Error::TooLarge(format!(
+            "{} changes and {} fences, the limit is {MAX_RESTORED} of each",
+            changes.len(),
+            fences.len()
+        )));
+    }
+    let mut keys = BTreeSet::new();
+    for change in changes {
+        check_key(&change.key)?;
+        if let Some(entry) = &change.entry {
+            check_value(&entry.value)?;
+        }
+        if !keys.insert(change.key.as_str()) {
+            return Err(Error::Invalid(format!("the key `{}` is restored twice at once", change.key)));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the writes of one commit: 1 to 1000 of them, each of a key of its own, with at most 16 MiB together.
@@ -316,5 +366,15 @@ impl<P: Store + Instance<State = P>> Guest for Adapter<P> {
 
     fn revision() -> Result<u64> {
         with(|store: &mut P| store.revision())
+    }
+}
+
+impl<P: Store + Instance<State = P>> takeover::Guest for Adapter<P> {
+    fn fences(after: Option<String>, limit: u32) -> Result<Vec<Fence>> {
+        with(|store: &mut P| store.fences(after.as_deref(), limit))
+    }
+
+    fn restore(changes: Vec<Change>, fences: Vec<Fence>, revision: u64) -> Result<()> {
+        with(|store: &mut P| store.restore(changes, fences, revision))
     }
 }

@@ -8,7 +8,7 @@ use crate::native as host;
 
 pub use crate::bindings::storage::platform::storage::{
     journal::Item,
-    table::{Change, Check, Condition, Delete, Entry, Put, Replace, Touch, Usage, Write},
+    table::{Change, Check, Condition, Delete, Entry, Fence, Put, Replace, Touch, Usage, Write},
     types::{Conflict, Error},
 };
 
@@ -115,6 +115,23 @@ impl Table {
     /// When storage can't answer.
     pub fn revision(self) -> Result<u64> {
         host::table::revision(self.0)
+    }
+
+    /// Fences whose name is greater than `after`, in byte order, at most `limit` (1 to 1000).
+    ///
+    /// # Errors
+    /// When storage can't answer.
+    pub fn fences(self, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+        host::table::fences(self.0, after, limit)
+    }
+
+    /// Makes entries what another table says that they are, and remembers its fences; where `revision` is not 0 the table
+    /// goes on above it. Nobody is told of a change.
+    ///
+    /// # Errors
+    /// When an argument is not allowed, the call is fenced, or storage can't answer.
+    pub fn restore(self, changes: &[&Change], fences: &[&Fence], revision: u64) -> Result<()> {
+        host::table::restore(self.0, changes, fences, revision)
     }
 }
 

@@ -30,7 +30,7 @@ const CONFINED: [(&str, &[&str], &str); 4] = [
         "libraries have typed errors; only programs may use it",
     ),
     ("fjall", &["platform-storage"], "storage engines stay behind the storage trait"),
-    ("async-nats", &["platform-storage"], "storage engines stay behind the storage trait"),
+    ("async-nats", &["platform-storage", "platform-benches"], "storage engines stay behind the storage trait"),
     ("axum", &["platform-ingress", "platform-daemon"], "only the front doors speak HTTP"),
 ];
 

@@ -1,13 +1,11 @@
 //! Many keys in order, and changes in order.
 
-use futures::StreamExt as _;
 use platform_capability::kv::{Change, Condition};
-use platform_dataplane::Event;
 
 use super::{delete, put};
 use crate::{
     Checked, Failure, Subject,
-    outcome::{answered, holds, same},
+    outcome::{answered, holds, same, told_by},
 };
 
 pub(super) async fn scan(subject: Subject) -> Checked {
@@ -60,28 +58,14 @@ pub(super) async fn changes(subject: Subject) -> Checked {
 
 /// The first changes of `w/` after a revision; those of the revision `together` in one piece.
 async fn told(subject: &Subject, after: u64, count: usize, together: u64) -> Result<Vec<Told>, Failure> {
-    let watch = answered(subject.kv().watch(&subject.call(), "w/", after), "`changes`")?;
-    let mut watch = Box::pin(watch);
-    let mut told = Vec::new();
-    while told.len() < count {
-        match watch.next().await {
-            Some(Ok(Event::Changes(changes))) => {
-                let of_one = changes.iter().filter(|change| change.revision == together).count();
-                holds(
-                    matches!(of_one, 0 | 3),
-                    &format!("3 changes of one commit have to come together, {of_one} came"),
-                )?;
-                told.extend(
-                    changes
-                        .into_iter()
-                        .map(|Change { key, entry, revision }| (key, entry.map(|entry| entry.value), revision)),
-                );
-            }
-            Some(Ok(Event::Progress(_))) => {}
-            Some(Err(error)) => return Err(Failure::new(format!("`changes` failed: {error}"))),
-            None => return Err(Failure::new("the watch ended")),
-        }
+    let pieces = told_by(subject.kv().watch(&subject.call(), "w/", after), count).await?;
+    for piece in &pieces {
+        let of_one = piece.iter().filter(|change| change.revision == together).count();
+        holds(matches!(of_one, 0 | 3), &format!("3 changes of one commit have to come together, {of_one} came"))?;
     }
+    let told = pieces.into_iter().flatten();
+    let mut told: Vec<_> =
+        told.map(|Change { key, entry, revision }| (key, entry.map(|entry| entry.value), revision)).collect();
     // Revisions come in order; keys of one revision may come in any.
     let in_order = told.is_sorted_by_key(|(_, _, revision)| *revision);
     holds(in_order, "changes have to come in the order of their revisions")?;

@@ -58,7 +58,7 @@ pub struct Bind {
     pub failure: FailureMode,
     /// Goes through everything but the flip, and keeps nothing.
     pub dry_run: bool,
-    /// Namespaces whose databases are carried from what serves now.
+    /// Namespaces that are carried from what serves now, with all that the slot keeps there.
     pub carry: Vec<Name>,
     /// The generation that the slot must be at, 0 for an empty slot; none for whatever it is.
     pub if_generation: Option<u64>,
@@ -114,11 +114,11 @@ impl Control {
         // in the new one.
         let carried = match carry.as_slice() {
             [] => None,
-            namespaces => Some(self.plane.db().carry(slot, &prepared, namespaces).await?),
+            namespaces => Some(self.plane.carry(slot, &prepared, namespaces).await?),
         };
         self.serve(slot, &before, binding, Flip::Prepared(Box::new(prepared))).await?;
         if let Some(carried) = carried {
-            tracing::info!(%slot, records = carried.records, "carried databases");
+            tracing::info!(%slot, entries = carried.entries, "carried what the slot keeps");
         }
         self.slot(slot)
     }

@@ -247,6 +247,26 @@ impl Storage for Faulty {
         self.inner.revision(scope, table).await
     }
 
+    async fn restore(
+        &self, scope: &Scope, table: &str, rows: Vec<Change>, revision: u64,
+    ) -> platform_storage::Result<()> {
+        self.inner.restore(scope, table, rows, revision).await
+    }
+
+    async fn restore_items(
+        &self, scope: &Scope, journal: &str, first: u64, items: Vec<Item>,
+    ) -> platform_storage::Result<()> {
+        self.inner.restore_items(scope, journal, first, items).await
+    }
+
+    async fn tables(&self) -> platform_storage::Result<Vec<(Scope, String)>> {
+        self.inner.tables().await
+    }
+
+    async fn journals(&self) -> platform_storage::Result<Vec<(Scope, String)>> {
+        self.inner.journals().await
+    }
+
     async fn append(&self, scope: &Scope, journal: &str, items: Vec<Bytes>) -> platform_storage::Result<u64> {
         self.inner.append(scope, journal, items).await
     }

@@ -55,7 +55,8 @@ pub(crate) struct Bind {
     /// Binds only when the slot is at this generation; 0: when it is empty.
     #[arg(long, value_name = "GENERATION")]
     if_generation: Option<u64>,
-    /// Carries the databases of these namespaces from what serves `db.store` now; what the component held of them is dropped.
+    /// Carries the databases or keys of these namespaces from what serves `db.store` or `kv.store` now; what the component held of
+    /// them is dropped.
     #[arg(long, value_name = "NAMESPACE,...", value_delimiter = ',')]
     carry: Vec<String>,
     /// Why, for the audit trail.

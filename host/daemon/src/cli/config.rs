@@ -5,6 +5,7 @@
 
 mod edit;
 mod read;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -78,6 +79,15 @@ pub(crate) enum Command {
     /// Shows changes as they happen, until interrupted; goes on where it was after a lost connection.
     #[command(after_help = "Example:\n  platform config watch shop /limits --after 0")]
     Watch(read::Watch),
+    /// Writes configurations to a file, one JSON object on each line, as they are now.
+    #[command(
+        after_help = "Secret values are left in their encrypted place unless they are revealed.\n\nExamples:\n  \
+        platform config export --file config.jsonl\n  platform config export shop. --file shop.jsonl --reveal"
+    )]
+    Export(transfer::Export),
+    /// Writes what an export holds; configurations that it does not hold are left alone. Importing it again changes nothing.
+    #[command(after_help = "Example:\n  platform config import --file config.jsonl --comment restored")]
+    Import(transfer::Import),
     /// Shows every setting of the running daemon as it is in effect, secrets left out.
     #[command(after_help = "Examples:\n  platform config show\n  platform config show --output json")]
     Show,
@@ -109,6 +119,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::History(arguments) => read::history(context, arguments).await,
         Command::Diff(arguments) => read::diff(context, arguments).await,
         Command::Watch(arguments) => read::follow(context, arguments).await,
+        Command::Export(arguments) => transfer::export(context, arguments).await,
+        Command::Import(arguments) => transfer::import(context, arguments).await,
         Command::Show => show(context).await,
         Command::Check(arguments) => check(context, &arguments),
     }

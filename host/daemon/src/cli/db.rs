@@ -6,6 +6,7 @@
 mod find;
 mod given;
 mod transaction;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -72,6 +73,14 @@ pub(crate) enum Command {
     /// Shows changes as they happen, until interrupted; goes on where it was after a lost connection.
     #[command(after_help = "Example:\n  platform db watch shop orders --after 0")]
     Watch(Watch),
+    /// Writes tables and records to a file, one JSON object on each line, each database as it was at one revision.
+    #[command(
+        after_help = "Examples:\n  platform db export --file db.jsonl\n  platform db export shop --file shop.jsonl --resume"
+    )]
+    Export(transfer::Export),
+    /// Writes what an export holds; records that it does not hold are left alone. Importing it again comes to the same.
+    #[command(after_help = "Example:\n  platform db import --file shop.jsonl --namespace dev")]
+    Import(transfer::Import),
 }
 
 #[derive(Debug, Args)]
@@ -180,6 +189,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Delete(arguments) => delete(context, arguments).await,
         Command::Transaction(arguments) => transaction::run(context, arguments).await,
         Command::Watch(arguments) => follow(context, arguments).await,
+        Command::Export(arguments) => transfer::export(context, arguments).await,
+        Command::Import(arguments) => transfer::import(context, arguments).await,
     }
 }
 

@@ -7,6 +7,7 @@ mod publish;
 mod read;
 mod subscribe;
 mod topic;
+mod transfer;
 mod webhook;
 
 use std::ops::Deref;
@@ -59,6 +60,14 @@ pub(crate) enum Command {
     /// Posts what subscriptions deliver to URLs.
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Writes topics and events to a file, one JSON object on each line.
+    #[command(
+        after_help = "Examples:\n  platform event export --file events.jsonl\n  platform event export orders --file orders.jsonl --resume"
+    )]
+    Export(transfer::Export),
+    /// Publishes what an export holds; an event whose id is in its topic already is left out.
+    #[command(after_help = "Example:\n  platform event import --file orders.jsonl --namespace dev")]
+    Import(transfer::Import),
 }
 
 /// Runs a command.
@@ -72,6 +81,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Search(arguments) => read::search(context, arguments).await,
         Command::Subscription(command) => subscribe::run(context, command).await,
         Command::Webhook(command) => webhook::run(context, command).await,
+        Command::Export(arguments) => transfer::export(context, arguments).await,
+        Command::Import(arguments) => transfer::import(context, arguments).await,
     }
 }
 

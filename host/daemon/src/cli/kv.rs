@@ -4,6 +4,7 @@
 //! that is written to a pipe or a file is written byte for byte.
 
 mod commit;
+mod transfer;
 
 use std::{
     io::{self, IsTerminal},
@@ -72,6 +73,14 @@ pub(crate) enum Command {
     /// Shows changes as they happen, until interrupted; goes on where it was after a lost connection.
     #[command(after_help = "Example:\n  platform kv watch users/ --after 0")]
     Watch(Watch),
+    /// Writes keys to a file, one JSON object on each line, as they were at one revision.
+    #[command(
+        after_help = "Examples:\n  platform kv export --file kv.jsonl\n  platform kv export users/ --file users.jsonl --resume"
+    )]
+    Export(transfer::Export),
+    /// Writes what an export holds; keys that it does not hold are left alone. Importing it again comes to the same.
+    #[command(after_help = "Example:\n  platform kv import --file kv.jsonl --namespace dev")]
+    Import(transfer::Import),
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +173,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Usage => usage(context).await,
         Command::List(arguments) => list(context, arguments).await,
         Command::Watch(arguments) => follow(context, arguments).await,
+        Command::Export(arguments) => transfer::export(context, arguments).await,
+        Command::Import(arguments) => transfer::import(context, arguments).await,
     }
 }
 

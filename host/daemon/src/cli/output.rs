@@ -178,6 +178,15 @@ impl Output {
 #[derive(Debug)]
 pub(crate) struct Progress(Option<ProgressBar>);
 
+impl Progress {
+    /// Says how far it is.
+    pub(crate) fn update(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {

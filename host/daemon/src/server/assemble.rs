@@ -85,6 +85,7 @@ impl Daemon {
         let ingress = daemon.front_doors(settings, plane, token, started_ms).await?;
         daemon.restore(settings).await;
         daemon.plane.event().tell_changes();
+        daemon.plane.configurations().follow_sources();
         daemon.control.tell_changes();
         daemon.webhooks.start();
         daemon.serve(ingress)?;

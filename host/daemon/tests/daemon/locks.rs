@@ -226,6 +226,9 @@ fn what_is_written_under_a_lock_is_fenced() {
     assert_eq!(daemon.ok(&["kv", "get", "a"]), "1");
     daemon.ok(&["config", "set", "shop", "/a", "1", "--fencing", "my orders:7"]);
     assert!(daemon.fails(1, &["config", "set", "shop", "/a", "0", "--fencing", "my orders:6"]).contains("token 7"));
+    let record = ["db", "put", "shop", "orders", "o-1", "--set", "a=1", "--fencing"];
+    daemon.ok(&[&record[..], &["my orders:7"]].concat());
+    assert!(daemon.fails(1, &[&record[..], &["my orders:6"]].concat()).contains("token 7"));
     for bad in ["", ":", "a", "a:0", "a:x"] {
         let put = ["kv", "put", "c", "1", "--fencing", bad];
         if bad.is_empty() { drop(daemon.ok(&put)) } else { drop(daemon.fails(2, &put)) }

@@ -124,6 +124,11 @@ impl Daemon {
         fs::read_to_string(self.data.join("address")).ok().map(|address| address.trim().to_owned())
     }
 
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// What it wrote.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -3,6 +3,7 @@
 //! Invariant: what was checked is what is committed. A change that comes between makes it be computed and checked anew, and
 //! one that changes nothing makes no version.
 
+use platform_base::clock;
 use platform_capability::{
     Call,
     config::{self, Candidate, Change, Content, Version},
@@ -21,8 +22,6 @@ use crate::error::CallError;
 
 pub use platform_capability::config::Action;
 
-/// How often a change is computed anew when another came between.
-const TRIES: u32 = 32;
 /// Longest comment, in bytes.
 const COMMENT_BYTES_MAX: usize = 1024;
 /// Largest difference that is kept with a version, in bytes.
@@ -96,7 +95,7 @@ impl Config {
         let keys = self.keys.load_full();
         let secrets = Secrets::of(&keys, call, edit.id);
         let checked = Checked::new(edit, &secrets)?;
-        for _ in 0..TRIES {
+        loop {
             let current = ask(self.provider.call::<config::Get, _>(call, (edit.id, None)).await)?;
             let number = current.as_ref().map_or(0, |(version, _)| version.number);
             if edit.if_version.is_some_and(|wanted| wanted != number) {
@@ -119,11 +118,15 @@ impl Config {
                 self.provider.write::<config::Commit, _>(call, (edit.id, number, &change, &step.content)).await;
             match ask(commit) {
                 Ok(version) => return Ok(Edited { version: Some(version), changed: true }),
-                Err(CallError::Capability(ConfigError::Conflict(_))) if edit.if_version.is_none() => {}
+                Err(CallError::Capability(ConfigError::Conflict(_))) if edit.if_version.is_none() => {
+                    // Whoever came between has got on; this one tries for as long as its call has time.
+                    if clock::now() >= call.deadline {
+                        return Err(CallError::Capability(ConfigError::Contended(edit.id.to_owned())));
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(CallError::Capability(ConfigError::Contended(edit.id.to_owned())))
     }
 
     /// The document has to match its schema; a schema that is new has to be one.

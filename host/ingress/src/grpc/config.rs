@@ -1,8 +1,7 @@
 //! `platform.config.v1.Config`.
 
-use futures::{StreamExt, stream};
 use platform_capability::{Call, config::Version};
-use platform_dataplane::{Action, Audit, Edit, Edited, Event, Read, Search, Seen};
+use platform_dataplane::{Action, Audit, Edit, Edited, Read, Search, Seen};
 use platform_proto::config::v1::{self as proto, config_server::Config, watch_event};
 use tonic::{Code, Request, Response, Status};
 
@@ -187,15 +186,7 @@ impl Config for ConfigService {
         let selector = if id.is_empty() { "*" } else { id };
         let events =
             configurations.watch(&admitted.call, selector, path.as_deref(), instance, after).map_err(status)?;
-        let events = events.flat_map(|event| {
-            stream::iter(match event {
-                Ok(Event::Changes(changes)) => changes.into_iter().map(|seen| Ok(changed(seen))).collect(),
-                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
-                Err(error) => vec![Err(status(error))],
-            })
-        });
-        let events = stream::iter([Ok(progress(after))]).chain(events);
-        Ok(Response::new(self.0.guard(admitted, events)?))
+        Ok(Response::new(self.0.watched(admitted, after, events, changed, progress)?))
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use futures::{StreamExt, stream};
 use platform_base::clock;
 use platform_capability::db::{self, Action, Change, Condition, Content, Write};
-use platform_dataplane::{Event, Place};
+use platform_dataplane::Place;
 use platform_proto::db::v1::{self as proto, db_server::Db, watch_event};
 use tonic::{Code, Request, Response, Status};
 
@@ -194,15 +193,7 @@ impl Db for DbService {
         };
         let table = Some(watch.table.as_str()).filter(|table| !table.is_empty());
         let events = db.watch(&admitted.call, &watch.database, table, after).map_err(status)?;
-        let events = events.flat_map(|event| {
-            stream::iter(match event {
-                Ok(Event::Changes(changes)) => changes.into_iter().map(|change| Ok(changed(change))).collect(),
-                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
-                Err(error) => vec![Err(status(error))],
-            })
-        });
-        let events = stream::iter([Ok(progress(after))]).chain(events);
-        Ok(Response::new(self.0.guard(admitted, events)?))
+        Ok(Response::new(self.0.watched(admitted, after, events, changed, progress)?))
     }
 }
 

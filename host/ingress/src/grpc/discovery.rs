@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, stream};
 use platform_capability::discovery::{self, Change};
-use platform_dataplane::Event;
 use platform_proto::discovery::v1::{self as proto, discovery_server::Discovery, watch_event};
 use tonic::{Request, Response, Status};
 
@@ -103,15 +101,7 @@ impl Discovery for DiscoveryService {
             None => discovery.revision(&admitted.call).await.map_err(status)?,
         };
         let events = discovery.watch(&admitted.call, &watch.service, after).map_err(status)?;
-        let events = events.flat_map(|event| {
-            stream::iter(match event {
-                Ok(Event::Changes(changes)) => changes.into_iter().map(|change| Ok(changed(change))).collect(),
-                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
-                Err(error) => vec![Err(status(error))],
-            })
-        });
-        let events = stream::iter([Ok(progress(after))]).chain(events);
-        Ok(Response::new(self.0.guard(admitted, events)?))
+        Ok(Response::new(self.0.watched(admitted, after, events, changed, progress)?))
     }
 }
 

@@ -123,6 +123,7 @@ impl CapabilityError for db::Error {
                 fault.with("field", field).with("id", id)
             }
             Self::Unindexed(what) => Fault::new(Code::FailedPrecondition, "INDEX_NEEDED", what),
+            Self::Stale(seen) => stale(seen),
             Self::Compacted(oldest) => compacted(oldest),
             Self::TooLarge(what) => Fault::invalid("TOO_LARGE", what),
             Self::Invalid(what) => Fault::invalid("INVALID_ARGUMENT", what),

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
 use platform_capability::kv::{self, Action, Change, Condition, Content, Expiry, Usage, Write};
-use platform_dataplane::Event;
 use platform_proto::kv::v1::{self as proto, kv_server::Kv, watch_event};
 use tonic::{Code, Request, Response, Status};
 
@@ -136,15 +134,7 @@ impl Kv for KvService {
             None => kv.revision(&admitted.call).await.map_err(status)?,
         };
         let events = kv.watch(&admitted.call, &watch.prefix, after).map_err(status)?;
-        let events = events.flat_map(|event| {
-            stream::iter(match event {
-                Ok(Event::Changes(changes)) => changes.into_iter().map(|change| Ok(changed(change))).collect(),
-                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
-                Err(error) => vec![Err(status(error))],
-            })
-        });
-        let events = stream::iter([Ok(progress(after))]).chain(events);
-        Ok(Response::new(self.0.guard(admitted, events)?))
+        Ok(Response::new(self.0.watched(admitted, after, events, changed, progress)?))
     }
 }
 

@@ -6,9 +6,13 @@
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt, stream};
+use platform_dataplane::{CallError, Event};
 use tonic::{Code, Status};
 
-use super::Shared;
+use super::{
+    Shared,
+    error::{CapabilityError, status},
+};
 use crate::{admission::Admitted, fault::Fault};
 
 /// A stream of answers.
@@ -23,6 +27,25 @@ impl Shared {
         &self, admitted: &Admitted, inner: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Result<Answers<T>, Status> {
         self.bound(admitted, inner.chain(stream::once(async { Err(ended()) })))
+    }
+
+    /// The events of a watch, after the revision that it begins at.
+    ///
+    /// # Errors
+    /// Too many streams are open.
+    pub(crate) fn watched<C: 'static, E: CapabilityError + 'static, T: Send + 'static>(
+        &self, admitted: &Admitted, after: u64,
+        events: impl Stream<Item = Result<Event<C>, CallError<E>>> + Send + 'static, changed: fn(C) -> T,
+        progress: fn(u64) -> T,
+    ) -> Result<Answers<T>, Status> {
+        let events = events.flat_map(move |event| {
+            stream::iter(match event {
+                Ok(Event::Changes(changes)) => changes.into_iter().map(|change| Ok(changed(change))).collect(),
+                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
+                Err(error) => vec![Err(status(error))],
+            })
+        });
+        self.guard(admitted, stream::iter([Ok(progress(after))]).chain(events))
     }
 
     /// `inner`, ended with it, or when the caller's time is over or the daemon drains.

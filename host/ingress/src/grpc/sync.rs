@@ -8,7 +8,7 @@ use platform_capability::{
     Call, CallContext,
     sync::{self, Error, Mode, Want},
 };
-use platform_dataplane::{CallError, Event, Fate, Held, Keep, Queued, Taken};
+use platform_dataplane::{CallError, Fate, Held, Keep, Queued, Taken};
 use platform_proto::sync::v1::{
     self as proto, acquire_event, acquire_request, hold_event, place, sync_server::Sync, watch_event,
 };
@@ -122,15 +122,7 @@ impl Sync for SyncService {
             None => sync.revision(&unfenced(&admitted.call)).await.map_err(status)?,
         };
         let events = sync.watch(&unfenced(&admitted.call), &watch.prefix, after).map_err(status)?;
-        let events = events.flat_map(|event| {
-            stream::iter(match event {
-                Ok(Event::Changes(locks)) => locks.into_iter().map(|lock| Ok(changed(lock))).collect(),
-                Ok(Event::Progress(revision)) => vec![Ok(progress(revision))],
-                Err(error) => vec![Err(status(error))],
-            })
-        });
-        let events = stream::iter([Ok(progress(after))]).chain(events);
-        Ok(Response::new(self.0.guard(admitted, events)?))
+        Ok(Response::new(self.0.watched(admitted, after, events, changed, progress)?))
     }
 
     async fn grant_lease(&self, request: Request<proto::GrantLeaseRequest>) -> Result<Response<proto::Lease>, Status> {

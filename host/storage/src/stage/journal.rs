@@ -52,7 +52,7 @@ impl Stage<'_> {
         Ok(journal.swept < journal.first)
     }
 
-    fn journal(&mut self, name: &[u8]) -> Result<Journal> {
+    pub(super) fn journal(&mut self, name: &[u8]) -> Result<Journal> {
         if let Some(staged) = self.journals.get(name) {
             return Ok(staged.state);
         }

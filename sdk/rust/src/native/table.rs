@@ -7,7 +7,7 @@ use super::context;
 use crate::{
     context::time_ms,
     fence::Fences,
-    storage::{Change, Condition, Conflict, Entry, Error, Result, Usage, Write},
+    storage::{Change, Condition, Conflict, Entry, Error, Fence, Result, Usage, Write},
 };
 
 #[derive(Debug, Default)]
@@ -206,6 +206,33 @@ pub(crate) fn changes(table: &str, prefix: &str, after: u64, limit: u32, _wait_m
 
 pub(crate) fn revision(table: &str) -> Result<u64> {
     with(table, |table| Ok(table.revision))
+}
+
+pub(crate) fn fences(table: &str, after: Option<&str>, limit: u32) -> Result<Vec<Fence>> {
+    let fence = |(name, token): (&str, u64)| Fence { name: name.to_owned(), token };
+    with(table, |table| {
+        let later = table.fences.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
+        Ok(later.take(limit as usize).map(fence).collect())
+    })
+}
+
+pub(crate) fn restore(table: &str, changes: &[&Change], fences: &[&Fence], revision: u64) -> Result<()> {
+    with(table, |table| {
+        for change in changes {
+            match change {
+                Change::Put(entry) => table.entries.insert(entry.key.clone(), entry.clone()),
+                Change::Delete((key, _)) => table.entries.remove(key),
+            };
+        }
+        for Fence { name, token } in fences {
+            table.fences.pass(Some(&crate::context::Fence { name: name.clone(), token: *token }));
+        }
+        if revision > 0 {
+            table.revision = table.revision.max(revision);
+            table.changes.clear();
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

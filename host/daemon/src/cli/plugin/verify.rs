@@ -44,7 +44,7 @@ pub(crate) struct Verify {
     /// Instance mode instead of the manifest's: `fresh`, `reused` or `single`.
     #[arg(long, value_parser = ["fresh", "reused", "single"])]
     mode: Option<String>,
-    /// A grant that reaches outside the trial, `wasi` or `network:HOST:PORT`; `requested` for all that the manifest asks for.
+    /// A grant that reaches outside the trial: `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
     /// Those that reach no further than the trial's own host are given.
     #[arg(long = "grant", value_name = "GRANT")]
     grants: Vec<String>,
@@ -98,7 +98,7 @@ impl Verify {
     async fn bind_beside(&self, trial: &Trial, slot: SlotKind) -> Result<Option<&'static str>, Failure> {
         let name = match slot {
             SlotKind::RouterPolicy => "discovery-storage",
-            SlotKind::ConfigValidator => "config-storage",
+            SlotKind::ConfigValidator | SlotKind::ConfigSource => "config-storage",
             SlotKind::EventFilter => "event-storage",
             _ => return Ok(None),
         };
@@ -134,7 +134,7 @@ impl Verify {
 
 /// Whether the grant reaches nothing but what the trial's own host holds.
 fn is_within(grant: &Grant) -> bool {
-    !matches!(grant, Grant::Wasi | Grant::Network { .. })
+    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery)
 }
 
 /// Name and version that the component has in the trial, whatever its manifest says, so that one without is tried too.

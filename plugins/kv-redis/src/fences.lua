@@ -1,0 +1,2 @@
+-- Answers names and tokens of all fences.
+return redis.call('HGETALL', FENCES)
