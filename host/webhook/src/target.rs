@@ -47,9 +47,10 @@ pub(crate) fn parse(url: &str, config: &Config) -> Result<Uri, InvalidTarget> {
     if uri.host().is_none_or(|host| host.trim_matches(['[', ']']).is_empty()) {
         return Err(Malformed("it has no host"));
     }
-    if authority.as_str().rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']') && port.parse() == Ok(0_u16))
-        || (authority.port().is_some() && authority.port_u16().is_none())
-    {
+    // The parser leaves what is no port without a word too.
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let number = port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+    if !port.is_empty() && number.is_none_or(|number| number == 0) {
         return Err(Malformed("its port is none"));
     }
     match uri.scheme_str() {
@@ -102,6 +103,7 @@ mod tests {
             "https://example.com/#a",
             "https://exa mple.com",
             "https://example.com:0/",
+            "https://example.com:/",
             "https://example.com:99999/",
             "https://example.com:x/",
             "https://[]/",
