@@ -50,6 +50,9 @@ const REASON_BYTES_MAX: usize = 123;
 
 type Line = WebSocketStream<TokioIo<Upgraded>>;
 
+/// What the broker answers.
+type Received = Result<Vec<Delivery>, CallError<EventError>>;
+
 /// Why a conversation ends: what is said at the end, when anything can be.
 type Goodbye = Option<(CloseCode, String)>;
 
@@ -121,7 +124,7 @@ pub(crate) struct Socket {
     /// Deliveries in the client's hands, by sequence.
     held: BTreeMap<u64, Held>,
     /// A question to the broker that is under way.
-    receiving: Option<BoxFuture<'static, (Deliveries, Result<Vec<Delivery>, CallError<EventError>>)>>,
+    receiving: Option<BoxFuture<'static, (Deliveries, Received)>>,
     /// What asks the broker, while nothing is asked.
     resting: Option<Deliveries>,
 }
@@ -204,9 +207,7 @@ impl Socket {
         clock::now() + Duration::from_millis(left_ms)
     }
 
-    async fn hand_out(
-        &mut self, line: &mut Line, received: Result<Vec<Delivery>, CallError<EventError>>,
-    ) -> Result<(), Goodbye> {
+    async fn hand_out(&mut self, line: &mut Line, received: Received) -> Result<(), Goodbye> {
         let received = received.map_err(|error| {
             let fault = Fault::from(status(error));
             Some((CloseCode::Error, fault.message().to_owned()))
@@ -224,12 +225,12 @@ impl Socket {
         &mut self, line: &mut Line, message: Option<Result<Message, tungstenite::Error>>,
     ) -> Result<(), Goodbye> {
         let text = match message {
-            // What the library has to say to a close or a ping it says by itself.
-            None | Some(Ok(Message::Close(_))) => return Err(None),
+            None => return Err(None),
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Binary(_))) => {
                 return Err(Some((CloseCode::Unsupported, "verdicts are text".to_owned())));
             }
+            // What a close or a ping is answered with goes out with the next look for a message; a close ends them.
             Some(Ok(_)) => return Ok(()),
             Some(Err(tungstenite::Error::Capacity(_))) => {
                 let why = format!("a message has at most {MESSAGE_BYTES_MAX} bytes");

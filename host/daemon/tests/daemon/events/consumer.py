@@ -9,10 +9,14 @@ import sys
 
 from cloudevents.http import from_json
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import connect as connect_through
 
 URL, TOKEN = sys.argv[1:]
 AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def connect(url, **options):
+    return connect_through(url, proxy=None, **options)
 
 
 def refused(url, status, **options):

@@ -10,6 +10,7 @@ import json
 import ssl
 import sys
 import threading
+import urllib.parse
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,10 +51,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         event = from_http(self.headers, body)
+        binary = "ce-id" in self.headers
+        # This version of the SDK leaves what is percent-encoded in headers as it is.
+        decoded = urllib.parse.unquote if binary else str
         id = self.headers["webhook-id"]
         seen = {
             "path": self.path,
-            "event": {name: str(value) for name, value in event.get_attributes().items()},
+            "event": {name: decoded(str(value)) for name, value in event.get_attributes().items()},
             "data": event.data.decode() if isinstance(event.data, bytes) else event.data,
             "id": id,
             "kind": self.headers["content-type"],
