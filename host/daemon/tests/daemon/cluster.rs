@@ -1,5 +1,6 @@
 //! Several daemons on one NATS are one platform: what is changed on one holds on all, and each says how far it is.
 
+mod away;
 mod files;
 
 use std::{fs, path::PathBuf};
