@@ -4,6 +4,7 @@
 //! and never on the platform's own crates. Invariant: a task leaves the work tree as it was, apart from ignored files.
 
 mod bench;
+mod chaos;
 mod ci;
 mod plugins;
 mod process;
@@ -18,6 +19,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use lexopt::ValueExt as _;
 
 use crate::report::Report;
 use crate::workspace::Workspace;
@@ -30,6 +32,8 @@ usage: cargo xtask TASK [OPTIONS]
   test [-- NEXTEST ARGS]       set up, build everything, run every test and doctest
   plugins [--js] [--rebuild]   build all guests into dist/
   bench [-- BENCH ARGS]        run the benchmarks and print their ratios
+  chaos [--seed N] [--minutes N]
+                               kill, cut off and pause daemons and servers for long, and judge what they answered
   tidy                         check the house rules that no other tool checks
   ci                           what .ci/run runs: test, fmt, clippy, docs, dependencies, tidy
 ";
@@ -52,6 +56,8 @@ struct Options {
     dev: bool,
     javascript: bool,
     rebuild: bool,
+    seed: Option<u64>,
+    minutes: Option<u64>,
     /// What stands after `--`, for the program that the task starts.
     passed_on: Vec<OsString>,
 }
@@ -83,6 +89,7 @@ fn dispatch(report: &Report) -> Result<()> {
             plugins::build(&workspace, report, choice).map(drop)
         }
         "bench" => bench::run(&workspace, report, &options.passed_on),
+        "chaos" => chaos::run(&workspace, report, options.seed, options.minutes),
         "tidy" => tidy::run(&workspace, report),
         "ci" => ci::run(&workspace, report),
         unknown => bail!("no task `{unknown}`\n\n{USAGE}"),
@@ -106,6 +113,10 @@ fn options(task: &str, mut arguments: lexopt::Parser) -> Result<Options> {
             Some(lexopt::Arg::Long("dev")) if task == "run" => options.dev = true,
             Some(lexopt::Arg::Long("js")) if task == "plugins" => options.javascript = true,
             Some(lexopt::Arg::Long("rebuild")) if task == "plugins" => options.rebuild = true,
+            Some(lexopt::Arg::Long("seed")) if task == "chaos" => options.seed = Some(arguments.value()?.parse()?),
+            Some(lexopt::Arg::Long("minutes")) if task == "chaos" => {
+                options.minutes = Some(arguments.value()?.parse()?);
+            }
             Some(other) => return Err(anyhow::Error::from(other.unexpected()).context(USAGE)),
         }
     }

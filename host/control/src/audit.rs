@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{
     error::{Error, Result},
-    state::OWNER,
+    followed::OWNER,
 };
 
 const JOURNAL: &str = "audit";

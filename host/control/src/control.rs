@@ -5,8 +5,10 @@
 
 mod apply;
 mod bind;
+mod follow;
 mod grant;
 mod install;
+mod objects;
 mod restore;
 mod rollback;
 mod tell;
@@ -24,12 +26,14 @@ use platform_base::{TaskGroup, clock};
 use platform_dataplane::{Plane, SlotName, SlotStatus};
 use platform_runtime::{Artifacts, Mode};
 use platform_storage::Storage;
-use tokio::sync::{OwnedMutexGuard, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, oneshot};
 
 use crate::{
     audit::{Audit, AuditRecord},
+    daemons::{DaemonView, Daemons},
     error::{Error, Result},
     files::Files,
+    followed::Followed,
     page::{Page, PageRequest},
     record::{BindingRecord, PluginKey, PluginRecord, Reference},
     state::State,
@@ -53,6 +57,8 @@ pub struct ControlParts {
     pub plane: Arc<Plane>,
     /// Where the desired state and the audit trail are kept.
     pub storage: Arc<dyn Storage>,
+    /// Id of this daemon among those that share the storage.
+    pub daemon: String,
     /// The folder in which `plugins/` is.
     pub data_dir: PathBuf,
     /// Compiled components.
@@ -69,14 +75,27 @@ pub struct Control {
     artifacts: Artifacts,
     tasks: TaskGroup,
     files: Arc<Files>,
+    storage: Arc<dyn Storage>,
+    daemon: String,
     state: State,
+    daemons: Followed<Daemons>,
     audit: Audit,
     installs: Semaphore,
     /// Held while a component's file and its record are made or removed together.
     installed: tokio::sync::Mutex<()>,
     turns: Mutex<HashMap<SlotName, Arc<tokio::sync::Mutex<()>>>>,
-    /// Why slots that should serve don't.
-    problems: Mutex<BTreeMap<SlotName, String>>,
+    /// Why slots don't hold what they should.
+    problems: Mutex<BTreeMap<SlotName, Arc<Problem>>>,
+    /// Told when what this daemon serves, or why it does not, may have changed.
+    served: Notify,
+}
+
+/// Why a slot does not hold what it should.
+#[derive(Debug)]
+struct Problem {
+    /// The generation that it should hold.
+    generation: u64,
+    why: String,
 }
 
 /// An installed plugin, and where it is bound.
@@ -86,6 +105,8 @@ pub struct PluginView {
     pub plugin: Arc<PluginRecord>,
     /// Slots whose binding uses it.
     pub bound: Vec<SlotName>,
+    /// How the daemons do that share the storage, for each of these slots; none where nobody shares it.
+    pub daemons: Vec<DaemonView>,
 }
 
 /// A slot: what it should hold, and how it does.
@@ -101,6 +122,8 @@ pub struct SlotView {
     pub problem: String,
     /// How it fares, when anything serves.
     pub status: Option<SlotStatus>,
+    /// How the daemons do that share the storage; none where nobody shares it.
+    pub daemons: Vec<DaemonView>,
 }
 
 impl Control {
@@ -111,6 +134,7 @@ impl Control {
     /// The data folder or storage can't be used, or a stored record can't be read.
     pub async fn open(parts: ControlParts) -> Result<Arc<Self>> {
         let state = State::open(Arc::clone(&parts.storage)).await?;
+        let daemons = Daemons::open(Arc::clone(&parts.storage)).await?;
         let folder = parts.data_dir.join("plugins");
         let known = state.view().plugins().map(|(_, record)| record.digest).collect();
         let files = blocking(move || {
@@ -126,11 +150,15 @@ impl Control {
             tasks: parts.tasks,
             files,
             state,
-            audit: Audit::new(parts.storage),
+            daemons,
+            daemon: parts.daemon,
+            audit: Audit::new(Arc::clone(&parts.storage)),
+            storage: parts.storage,
             installs: Semaphore::new(INSTALLS_MAX),
             installed: tokio::sync::Mutex::default(),
             turns: Mutex::default(),
             problems: Mutex::default(),
+            served: Notify::new(),
         }))
     }
 
@@ -161,8 +189,9 @@ impl Control {
     fn plugin_view(&self, plugin: Arc<PluginRecord>) -> PluginView {
         let view = self.state.view();
         let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, &plugin));
-        let bound = view.bindings().filter(|(_, binding)| uses(binding)).map(|(slot, _)| slot.clone()).collect();
-        PluginView { plugin, bound }
+        let bindings: Vec<_> = view.bindings().filter(|(_, binding)| uses(binding)).collect();
+        let daemons = bindings.iter().flat_map(|(slot, binding)| self.towards(slot, binding.generation)).collect();
+        PluginView { plugin, bound: bindings.into_iter().map(|(slot, _)| slot.clone()).collect(), daemons }
     }
 
     /// Bound slots in the order of names.
@@ -190,13 +219,14 @@ impl Control {
         let status = self.plane.slot_status(name);
         // While a swap is under way the generation before serves, and that is all that readiness asks for.
         let problem = match (self.problems.lock().get(name), &status) {
-            (Some(problem), _) => problem.clone(),
+            (Some(problem), _) => problem.why.clone(),
             (None, None) => "it is being prepared".to_owned(),
             (None, Some(status)) if !status.ready => "a plugin rests after faults in a row".to_owned(),
             (None, Some(_)) => String::new(),
         };
         let ready = problem.is_empty();
-        SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status }
+        let daemons = self.towards(name, binding.generation);
+        SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status, daemons }
     }
 
     /// Whether every bound slot serves.

@@ -185,6 +185,15 @@ pub enum Error {
     /// What the slot keeps could not be carried.
     #[error(transparent)]
     Carry(#[from] CarryError),
+    /// What a slot keeps can't be carried while other daemons write.
+    #[error(
+        "nothing can be carried while other daemons share the storage: they would go on writing to what serves now; stop the \
+         others, carry, then start them again"
+    )]
+    CarryShared,
+    /// A component that another daemon installed is not here and can't be had.
+    #[error("the bytes of `{0}` are neither here nor in the object store; install it again")]
+    NotShared(String),
     /// Grants changed, but a slot still serves with those from before.
     #[error(
         "grants of `{plugin}` are changed, but some slots still serve with the old ones: {problems}; bind them again"
@@ -252,6 +261,7 @@ impl Error {
             Self::Settings { .. } => Kind::InvalidArgument,
             Self::UnknownPlugin(_) | Self::UnknownGeneration { .. } | Self::NotBound(_) => Kind::NotFound,
             Self::VersionTaken { .. } => Kind::AlreadyExists,
+            Self::CarryShared | Self::NotShared(_) => Kind::FailedPrecondition,
             Self::InUse { .. } | Self::Cycle(_) | Self::OtherGeneration { .. } | Self::PartlyGranted { .. } => {
                 Kind::FailedPrecondition
             }
@@ -299,6 +309,8 @@ impl Error {
             Self::Bind(error) => bind(error).1,
             Self::Carry(CarryError::Kind(_) | CarryError::Elsewhere { .. }) => "CARRY_INVALID",
             Self::Carry(_) => "CARRY_FAILED",
+            Self::CarryShared => "CARRY_SHARED",
+            Self::NotShared(_) => "COMPONENT_MISSING",
             Self::PartlyGranted { .. } => "PARTLY_GRANTED",
             Self::Changed(_) => "CHANGED_CONCURRENTLY",
             Self::Storage(error) => storage(error).1,

@@ -5,8 +5,8 @@
 //! everything as it was, and a crash at any point comes back with the old binding or with the new one.
 //!
 //! In reading order: [`inspect`] (what a file is, before anything of it runs) and its [`manifest`], [`settings`] (checked
-//! against the manifest's schema), the records of plugins and bindings, `files` (components on disk), `state` (the desired
-//! state in storage), `cycle` (who calls whom), the audit trail, [`Control`] (the operations), [`mod@file`] (the configuration
+//! against the manifest's schema), the records of plugins and bindings, `files` (components on disk), `followed` (a
+//! table that all daemons of a storage see alike), `state` (the desired state in it), `daemons` (who else is there), `cycle` (who calls whom), the audit trail, [`Control`] (the operations), [`mod@file`] (the configuration
 //! file's part).
 
 pub mod inspect;
@@ -17,7 +17,10 @@ mod record;
 
 mod files;
 
+mod followed;
 mod state;
+
+mod daemons;
 
 mod cycle;
 
@@ -33,6 +36,7 @@ pub use control::{
     Applied, Bind, Change, Control, ControlParts, GrantChange, Install, Installed, LinkRequest, PluginView, Restored,
     SlotView, parse_mode,
 };
+pub use daemons::{DaemonView, Following};
 pub use error::{Error, Kind, Result};
 pub use page::{Page, PageRequest};
 pub use record::{BindingRecord, InvalidReference, LimitChanges, Link, PluginKey, PluginRecord, Reference};

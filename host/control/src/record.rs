@@ -80,6 +80,9 @@ pub struct PluginRecord {
     /// JSON Schema of its settings.
     #[serde(default)]
     pub settings_schema: Option<Value>,
+    /// Name of its bytes among the objects of the storage; none when nobody shared the storage yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// When it was installed: unix time in milliseconds.
     pub installed_ms: u64,
     /// Who installed it.

@@ -1,31 +1,24 @@
 //! The desired state: what is installed and what is bound, in storage, with a view of it in memory.
 //!
-//! Storage is the truth. Every change is one commit that is made only while nothing else has changed what it touches;
-//! the view shows it once it is durable. Invariant: a crash at any point leaves the state before a commit or after it.
+//! All daemons that share a storage have the one state. Every change is one commit that is made only while nothing else has
+//! changed what it touches; the view shows it once it is durable. Invariant: a crash at any point leaves the state before a
+//! commit or after it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 use platform_capability::Name;
 use platform_dataplane::SlotName;
 use platform_runtime::Digest;
-use platform_storage::{Condition, MAX_LIMIT, Scope, Storage, Write};
+use platform_storage::{Condition, Entry, Storage, Write};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{
     error::{Error, Result},
+    followed::{Fold, Followed},
     record::{BindingRecord, PluginKey, PluginRecord, Reference},
 };
 
-/// Owner of everything that control keeps.
-pub(crate) const OWNER: &str = "_control";
 /// The table of the desired state.
 const TABLE: &str = "state";
 /// Generations of a slot whose records are kept.
@@ -78,9 +71,9 @@ pub(crate) enum Edit {
     /// Keeps the record of a generation for later rollbacks.
     PutBinding(SlotName, Arc<BindingRecord>),
     RemoveBinding(SlotName, u64),
-    /// What the configuration file said of an entry when it was last applied.
-    PutDeclared(String, String),
-    RemoveDeclared(String),
+    /// What the configuration file of a daemon said of an entry when it was last applied.
+    PutDeclared(String, String, String),
+    RemoveDeclared(String, String),
 }
 
 impl View {
@@ -133,87 +126,69 @@ impl View {
         self.slots().filter_map(|(name, slot)| Some((name, slot.current.as_ref()?)))
     }
 
-    pub(crate) fn declared(&self, entry: &str) -> Option<&str> {
-        self.declared.get(entry).map(|kept| kept.value.as_str())
+    /// What the file of `daemon` said of an entry when it was last applied.
+    pub(crate) fn declared(&self, daemon: &str, entry: &str) -> Option<&str> {
+        self.declared.get(&declared_key(daemon, entry)).map(|kept| kept.value.as_str())
     }
 
-    pub(crate) fn declared_with(&self, prefix: &str) -> impl Iterator<Item = &str> {
-        self.declared.keys().filter_map(move |entry| entry.strip_prefix(prefix))
+    /// What the files of all daemons said of an entry when they were last applied.
+    pub(crate) fn declared_anywhere(&self, entry: &str) -> impl Iterator<Item = &str> {
+        let of_entry = move |key: &str| key.split_once(' ').map_or(key, |(_daemon, entry)| entry) == entry;
+        self.declared.iter().filter(move |(key, _)| of_entry(key)).map(|(_, kept)| kept.value.as_str())
     }
+
+    /// Entries of the file of `daemon` whose names start so, without that start.
+    pub(crate) fn declared_with(&self, daemon: &str, prefix: &str) -> impl Iterator<Item = &str> {
+        let prefix = declared_key(daemon, prefix);
+        self.declared.keys().filter_map(move |entry| entry.strip_prefix(prefix.as_str()))
+    }
+}
+
+/// Key of an entry of a file; the only daemon of a storage has no name in it.
+fn declared_key(daemon: &str, entry: &str) -> String {
+    if daemon.is_empty() { entry.to_owned() } else { format!("{daemon} {entry}") }
 }
 
 /// The desired state.
 #[derive(Debug)]
-pub(crate) struct State {
-    storage: Arc<dyn Storage>,
-    scope: Scope,
-    view: RwLock<Arc<View>>,
-    commit: tokio::sync::Mutex<()>,
-    stale: AtomicBool,
-}
+pub(crate) struct State(Followed<View>);
 
 impl State {
     /// Why storage can't answer now, none when it can.
     pub(crate) fn storage_problem(&self) -> Option<String> {
-        self.storage.problem()
+        self.0.storage.problem()
     }
 
     /// Reads the state from storage.
     pub(crate) async fn open(storage: Arc<dyn Storage>) -> Result<Self> {
-        let scope = Scope::new(OWNER, "");
-        let view = RwLock::new(Arc::new(load(&*storage, &scope).await?));
-        Ok(Self { storage, scope, view, commit: tokio::sync::Mutex::default(), stale: AtomicBool::new(false) })
+        Ok(Self(Followed::open(storage, TABLE).await?))
     }
 
-    /// The state now.
+    /// The state as far as this daemon knows.
     pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read())
+        self.0.view()
     }
 
-    /// The state now, read anew when it is not known what became of the last commit.
+    /// The state with everything that was acknowledged before, by whichever daemon.
     pub(crate) async fn fresh(&self) -> Result<Arc<View>> {
-        let _turn = self.commit.lock().await;
-        if self.stale.load(Ordering::SeqCst) {
-            self.reload().await?;
-        }
-        Ok(self.view())
+        self.0.fresh().await
     }
 
-    async fn reload(&self) -> Result<()> {
-        let fresh = load(&*self.storage, &self.scope).await?;
-        *self.view.write() = Arc::new(fresh);
-        self.stale.store(false, Ordering::SeqCst);
-        Ok(())
+    /// Waits up to `wait` for somebody to change the state; whether one did.
+    pub(crate) async fn changed(&self, wait: Duration) -> Result<bool> {
+        self.0.changed(wait).await
     }
 
-    /// Makes the changes that `plan` asks for, all or none. `plan` sees the state that they are made on, and can refuse.
-    pub(crate) async fn commit(&self, plan: impl FnOnce(&View) -> Result<Vec<Edit>> + Send) -> Result<()> {
-        let _turn = self.commit.lock().await;
-        if self.stale.load(Ordering::SeqCst) {
-            self.reload().await?;
-        }
-        let view = self.view();
-        let edits = plan(&view)?;
-        if edits.is_empty() {
-            return Ok(());
-        }
-        let writes = edits.iter().map(|edit| write(&view, edit)).collect::<Result<Vec<_>>>()?;
-        // Until it is known what became of the commit, also when this future is dropped, the view is not trusted.
-        self.stale.store(true, Ordering::SeqCst);
-        let revision = self.storage.commit(&self.scope, TABLE, writes).await?;
-        let mut next = View::clone(&view);
-        for edit in edits {
-            next.apply(edit, revision)?;
-        }
-        *self.view.write() = Arc::new(next);
-        self.stale.store(false, Ordering::SeqCst);
-        Ok(())
+    /// Makes the changes that `plan` asks for, all or none. `plan` sees the state that they are made on, and can refuse; it
+    /// is asked again when another daemon was quicker.
+    pub(crate) async fn commit(&self, mut plan: impl FnMut(&View) -> Result<Vec<Edit>> + Send) -> Result<()> {
+        self.0.commit(|view| plan(view)?.iter().map(|edit| write(view, edit)).collect()).await
     }
 
     /// The record of a generation.
     pub(crate) async fn generation(&self, slot: &SlotName, generation: u64) -> Result<Option<BindingRecord>> {
         let key = binding_key(slot, generation);
-        match self.storage.get(&self.scope, TABLE, &key).await? {
+        match self.0.storage.get(&self.0.scope, TABLE, &key).await? {
             Some(entry) => decode(&entry.key, &entry.value).map(Some),
             None => Ok(None),
         }
@@ -221,40 +196,44 @@ impl State {
 
     /// Records of all generations of a slot that are kept, the oldest first.
     pub(crate) async fn generations(&self, slot: &SlotName) -> Result<Vec<BindingRecord>> {
-        let entries = scan(&*self.storage, &self.scope, &format!("{BINDING}{slot}:")).await?;
+        let entries = self.0.scan(&format!("{BINDING}{slot}:")).await?;
         entries.iter().map(|entry| decode(&entry.key, &entry.value)).collect()
     }
 }
 
-impl View {
-    fn apply(&mut self, edit: Edit, revision: u64) -> Result<()> {
-        match edit {
-            Edit::PutPlugin(value) => drop(self.plugins.insert(value.key()?, Kept { value, revision })),
-            Edit::RemovePlugin(key) => drop(self.plugins.remove(&key)),
-            Edit::PutSlot(name, value) => drop(self.slots.insert(name, Kept { value, revision })),
-            Edit::PutBinding(..) | Edit::RemoveBinding(..) => {}
-            Edit::PutDeclared(entry, value) => drop(self.declared.insert(entry, Kept { value, revision })),
-            Edit::RemoveDeclared(entry) => drop(self.declared.remove(&entry)),
-        }
-        Ok(())
-    }
+impl Fold for View {
+    const PREFIXES: &'static [&'static str] = &[PLUGIN, SLOT, DECLARED];
 
-    fn load(&mut self, entry: &platform_storage::Entry) -> Result<()> {
+    fn put(&mut self, entry: &Entry) -> Result<()> {
         let (key, revision) = (entry.key.as_str(), entry.revision);
-        let unreadable = |why: String| Error::Record { key: key.to_owned(), why };
         if key.starts_with(PLUGIN) {
             let value: PluginRecord = decode(key, &entry.value)?;
             self.plugins.insert(value.key()?, Kept { value: Arc::new(value), revision });
         } else if let Some(name) = key.strip_prefix(SLOT) {
-            let name =
-                name.parse().map_err(|error: platform_dataplane::InvalidSlotName| unreadable(error.to_string()))?;
-            self.slots.insert(name, Kept { value: decode(key, &entry.value)?, revision });
+            self.slots.insert(slot_name(key, name)?, Kept { value: decode(key, &entry.value)?, revision });
         } else if let Some(declared) = key.strip_prefix(DECLARED) {
-            let value = String::from_utf8(entry.value.to_vec()).map_err(|error| unreadable(error.to_string()))?;
+            let value = String::from_utf8(entry.value.to_vec());
+            let value = value.map_err(|error| Error::Record { key: key.to_owned(), why: error.to_string() })?;
             self.declared.insert(declared.to_owned(), Kept { value, revision });
         }
         Ok(())
     }
+
+    fn remove(&mut self, key: &str) -> Result<()> {
+        if let Some((name, version)) = key.strip_prefix(PLUGIN).and_then(|key| key.split_once(':')) {
+            self.plugins.remove(&PluginKey::new(name, version)?);
+        } else if let Some(name) = key.strip_prefix(SLOT) {
+            self.slots.remove(&slot_name(key, name)?);
+        } else if let Some(declared) = key.strip_prefix(DECLARED) {
+            self.declared.remove(declared);
+        }
+        Ok(())
+    }
+}
+
+fn slot_name(key: &str, name: &str) -> Result<SlotName> {
+    let unreadable = |error: platform_dataplane::InvalidSlotName| error.to_string();
+    name.parse().map_err(|error| Error::Record { key: key.to_owned(), why: unreadable(error) })
 }
 
 /// The write of an edit, on condition that what it replaces is what the view shows.
@@ -282,11 +261,13 @@ fn write(view: &View, edit: &Edit) -> Result<Write> {
         Edit::RemoveBinding(name, generation) => {
             Write::Delete { key: binding_key(name, *generation), condition: Condition::Always }
         }
-        Edit::PutDeclared(entry, value) => {
-            put(format!("{DECLARED}{entry}"), value.clone().into_bytes(), Condition::Always)
+        Edit::PutDeclared(daemon, entry, value) => {
+            let key = format!("{DECLARED}{}", declared_key(daemon, entry));
+            put(key, value.clone().into_bytes(), Condition::Always)
         }
-        Edit::RemoveDeclared(entry) => {
-            Write::Delete { key: format!("{DECLARED}{entry}"), condition: Condition::Always }
+        Edit::RemoveDeclared(daemon, entry) => {
+            let key = format!("{DECLARED}{}", declared_key(daemon, entry));
+            Write::Delete { key, condition: Condition::Always }
         }
     })
 }
@@ -297,28 +278,6 @@ fn plugin_key(key: &PluginKey) -> String {
 
 fn binding_key(slot: &SlotName, generation: u64) -> String {
     format!("{BINDING}{slot}:{generation:020}")
-}
-
-async fn load(storage: &dyn Storage, scope: &Scope) -> Result<View> {
-    let mut view = View::default();
-    for prefix in [PLUGIN, SLOT, DECLARED] {
-        for entry in scan(storage, scope, prefix).await? {
-            view.load(&entry)?;
-        }
-    }
-    Ok(view)
-}
-
-async fn scan(storage: &dyn Storage, scope: &Scope, prefix: &str) -> Result<Vec<platform_storage::Entry>> {
-    let mut entries: Vec<platform_storage::Entry> = Vec::new();
-    loop {
-        let after = entries.last().map(|entry| entry.key.clone());
-        let page = storage.scan(scope, TABLE, prefix, after.as_deref(), MAX_LIMIT).await?;
-        if page.is_empty() {
-            return Ok(entries);
-        }
-        entries.extend(page);
-    }
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -134,7 +134,7 @@ impl<C: Capability> Provider<C> {
         let writing = tokio::time::timeout_at(call.deadline.into(), self.writes.read()).await;
         let why =
             "what is kept is moving to another store, which took longer than the call has time; nothing was written";
-        writing.map_err(|_elapsed| CallError::Capability(C::unavailable(why.to_owned())))
+        writing.map_err(|_elapsed| CallError::Capability(ProviderError::unavailable(why.to_owned())))
     }
 
     /// Holds all writes, once those that have begun are done.

@@ -179,6 +179,10 @@ impl Config {
     ) -> Result<Routes, IngressError> {
         let server = ServerService { shared: shared.clone(), health: health.clone(), about: Arc::new(parts.about) };
         let limit = self.limits.request_bytes;
+        // Room for the component, and for what stands beside it.
+        let component_limit = self.limits.component_bytes.saturating_add(64 << 10);
+        let plugins = PluginsService { control: parts.control, shared: shared.clone() };
+        let plugins = PluginsServer::new(plugins).max_decoding_message_size(component_limit);
         let mut builder = Routes::builder();
         builder
             .add_service(KvServer::new(KvService(shared.clone())).max_decoding_message_size(limit))
@@ -199,9 +203,6 @@ impl Config {
         };
         builder.add_service(reflection().build_v1().map_err(broken)?);
         builder.add_service(reflection().build_v1alpha().map_err(broken)?);
-        // Room for the component, and for what stands beside it.
-        let component_limit = self.limits.component_bytes.saturating_add(64 << 10);
-        let plugins = PluginsServer::new(PluginsService(parts.control)).max_decoding_message_size(component_limit);
         builder.add_service(plugins);
         Ok(builder.routes().prepare())
     }

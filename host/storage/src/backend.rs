@@ -8,7 +8,7 @@ use std::{fmt, ops::ControlFlow};
 use bytes::Bytes;
 
 use crate::{
-    Result,
+    Objects, Result,
     codec::{Space, Stored},
 };
 
@@ -97,6 +97,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Why it can't answer now, none when it can.
     fn problem(&self) -> Option<String> {
+        None
+    }
+
+    /// Where processes that share this place keep objects; none when nobody shares it.
+    fn objects(&self) -> Option<&dyn Objects> {
         None
     }
 

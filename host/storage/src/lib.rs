@@ -55,5 +55,5 @@ pub use options::{Clock, Options};
 pub use store::{Figures, Store};
 pub use types::{
     Change, Condition, Conflict, Entry, Error, Item, MAX_COMMIT_BYTES, MAX_COMMIT_WRITES, MAX_KEY_BYTES, MAX_LIMIT,
-    MAX_NAME_BYTES, MAX_VALUE_BYTES, Result, Scope, Storage, Usage, Write,
+    MAX_NAME_BYTES, MAX_VALUE_BYTES, Object, Objects, Result, Scope, Storage, Usage, Write,
 };

@@ -5,7 +5,7 @@
 //! entry came behind that one; the server decides (`link`). If another came first nothing was made: the daemon reads on
 //! (`follow`) and works it out again. So all writes have one order, each saw the one before, and every daemon's copy is
 //! a state that storage had. Before a read a daemon learns how long the log is (`frontier`) and waits until its copy is
-//! as new. A snapshot now and then lets the start of the log go (`snapshot`).
+//! as new. A snapshot now and then lets the start of the log go (`snapshot`). Files that all need lie beside it (`objects`).
 //!
 //! Owns how these parts are put together, and when storage is unavailable; must not know tables or journals. Invariant:
 //! a batch is acknowledged only when the server acknowledged its entry, and what was never acknowledged is made whole or
@@ -15,6 +15,7 @@ mod entry;
 mod follow;
 mod frontier;
 mod link;
+mod objects;
 mod options;
 mod replica;
 mod snapshot;
@@ -23,7 +24,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -45,7 +46,7 @@ use self::{
     replica::Replica,
 };
 use crate::{
-    Error, Options, Result,
+    Error, Objects, Options, Result,
     backend::{Backend, Op, View, Written},
     store::Store,
 };
@@ -59,6 +60,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 const STALL: Duration = Duration::from_millis(500);
 /// How long a batch of another daemon that comes in pieces is left alone.
 const AMID: Duration = Duration::from_millis(500);
+/// Writes that were outrun in a row before the others are asked for a turn, and how long they give way.
+const OUTRUN_MAX: u32 = 4;
+const TURN: Duration = Duration::from_millis(250);
 /// How often it is asked whether NATS is there while nobody else asks.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest that tasks are waited for when closing.
@@ -94,6 +98,8 @@ struct Inner {
     stalled: Notify,
     numbers: AtomicU64,
     first: Id,
+    /// Writes that were outrun in a row.
+    outrun: AtomicU32,
     /// When NATS did last what was asked of it.
     answered: Mutex<clock::Instant>,
     /// Why it is not asked, none when it is.
@@ -225,11 +231,9 @@ impl Inner {
     }
 
     async fn write(&self, ops: Vec<Op>, position: u64) -> Result<Written> {
-        // Two large batches that void each other's pieces again and again would both never end.
-        let began = clock::now();
-        while self.replica.is_amid(AMID) && began.elapsed() < AMID {
-            let position = self.replica.position();
-            let _more = time::timeout(AGAIN, self.replica.reaches(|now| now.log > position.log)).await;
+        self.give_way().await;
+        if self.replica.position().log != position {
+            return Ok(Written::Outdated);
         }
         let id = self.next_id();
         self.replica.await_landing(id);
@@ -238,10 +242,33 @@ impl Inner {
             match self.put(last, &piece).await? {
                 Some(place) => last = place,
                 None if self.replica.has_landed() => return Ok(Written::Made),
-                None => return Ok(Written::Outdated),
+                None => {
+                    self.ask_for_turn().await;
+                    return Ok(Written::Outdated);
+                }
             }
         }
+        self.outrun.store(0, Ordering::Relaxed);
         self.reach(last).await.map(|()| Written::Made)
+    }
+
+    /// Waits while another process has its turn: two large batches that void each other's pieces again and again would both
+    /// never end, and one that is always a little later would never write.
+    async fn give_way(&self) {
+        let began = clock::now();
+        while (self.replica.is_amid(AMID) || self.replica.owes_turn(TURN)) && began.elapsed() < AMID {
+            let position = self.replica.position();
+            let _more = time::timeout(AGAIN, self.replica.reaches(|now| now.log > position.log)).await;
+        }
+    }
+
+    /// Asks the others to give way when this process was outrun again and again. Nothing depends on whether they hear it.
+    async fn ask_for_turn(&self) {
+        if self.outrun.fetch_add(1, Ordering::Relaxed) % OUTRUN_MAX == OUTRUN_MAX - 1
+            && let Err(why) = self.link.mark(entry::ask_for_turn(self.first)).await
+        {
+            tracing::debug!(why, "others can't be asked for a turn");
+        }
     }
 }
 
@@ -249,14 +276,15 @@ impl Cluster {
     async fn connect(options: NatsOptions) -> Result<Self, OpenError> {
         options.check()?;
         let link = Link::open(&options).await?;
-        let start_patience = options.start_patience;
+        let (start_patience, first) = (options.start_patience, Id::first());
         let inner = Arc::new(Inner {
             link,
-            replica: Replica::new(),
+            replica: Replica::new(first.writer),
             options,
             stalled: Notify::new(),
             numbers: AtomicU64::new(0),
-            first: Id::first(),
+            first,
+            outrun: AtomicU32::new(0),
             answered: Mutex::new(clock::now()),
             problem: watch::Sender::new(None),
         });
@@ -344,6 +372,10 @@ impl Backend for Cluster {
 
     fn problem(&self) -> Option<String> {
         self.inner.unavailable().map(|error| error.to_string())
+    }
+
+    fn objects(&self) -> Option<&dyn Objects> {
+        Some(self)
     }
 
     fn close(&self) {

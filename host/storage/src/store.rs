@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Change, Entry, Error, Item, Options, Result, Scope, Storage, Usage, Write,
+    Change, Entry, Error, Item, Objects, Options, Result, Scope, Storage, Usage, Write,
     backend::{Backend, View},
     check,
     codec::{self, Kind},
@@ -346,6 +346,10 @@ impl<B: Backend> Storage for Store<B> {
 
     fn problem(&self) -> Option<String> {
         self.shared.backend.problem()
+    }
+
+    fn objects(&self) -> Option<&dyn Objects> {
+        self.shared.backend.objects()
     }
 
     async fn close(&self) {

@@ -302,6 +302,36 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Where processes that share this storage keep what is too large for a table; none when nobody shares it.
+    fn objects(&self) -> Option<&dyn Objects> {
+        None
+    }
+
     /// Stops taking writes, makes what was acknowledged safe and lets go of files. Later calls are [`Error::Unavailable`].
     async fn close(&self);
+}
+
+/// Bytes under names that all processes find which share a storage.
+#[async_trait]
+pub trait Objects: fmt::Debug + Send + Sync {
+    /// Keeps an object, whole and durably, in place of what had its name.
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<()>;
+
+    /// What was kept under the name, none when nothing is.
+    async fn get(&self, name: &str) -> Result<Option<Bytes>>;
+
+    /// Removes an object; removing an absent one does nothing.
+    async fn remove(&self, name: &str) -> Result<()>;
+
+    /// All that is kept.
+    async fn list(&self) -> Result<Vec<Object>>;
+}
+
+/// An object without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// When it was kept, unix time in milliseconds.
+    pub kept_ms: u64,
 }

@@ -5,7 +5,11 @@
 //! memory of Lowe: a set of calls that led to a state is followed once. Invariant: a history is called legal only with such
 //! an order in hand.
 
-use std::{collections::HashSet, fmt, hash::Hash};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    hash::Hash,
+};
 
 use platform_base::clock::Instant;
 
@@ -53,25 +57,108 @@ pub fn check<M: Model>(events: &[Event<M::Action>]) -> Result<(), Illegal> {
 }
 
 struct Search<'a, M: Model> {
-    events: &'a [Event<M::Action>],
-    done: Vec<bool>,
+    /// Calls that were answered, in the order in which they began.
+    known: Vec<&'a Event<M::Action>>,
+    /// The earliest end of an answered call from each on.
+    ends: Vec<Option<Instant>>,
+    /// Calls that nobody knows the end of.
+    unknown: Vec<&'a Event<M::Action>>,
+    done: Done,
     state: M,
     /// The calls in order so far, each with the state before it.
-    path: Vec<(usize, M)>,
+    path: Vec<(Place, M)>,
     /// The first call to be tried next.
-    next: usize,
-    seen: HashSet<(Vec<bool>, M)>,
+    next: Place,
+    seen: HashSet<(Done, M)>,
     best: Illegal,
+}
+
+/// A call: an answered one, or an unknown one. Those come last, since most never happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Known(usize),
+    Unknown(usize),
+}
+
+/// Which calls are in order. Only what is open between the first that is not and the last that is differs from one moment to
+/// the next, so a long history takes no more room than a short one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Done {
+    /// All answered calls before it are in order.
+    first: usize,
+    /// Whether those from there on are; none is behind the last.
+    open: VecDeque<bool>,
+    /// Unknown calls that are, in order of their places.
+    unknown: Vec<usize>,
+}
+
+impl Done {
+    fn has(&self, place: Place) -> bool {
+        match place {
+            Place::Unknown(index) => self.unknown.binary_search(&index).is_ok(),
+            Place::Known(index) => match index.checked_sub(self.first) {
+                None => true,
+                Some(offset) => self.open.get(offset).copied().unwrap_or(false),
+            },
+        }
+    }
+
+    fn add(&mut self, place: Place) {
+        let index = match place {
+            Place::Known(index) => index,
+            Place::Unknown(index) => {
+                let place = self.unknown.partition_point(|taken| *taken < index);
+                return self.unknown.insert(place, index);
+            }
+        };
+        let offset = index - self.first;
+        if self.open.len() <= offset {
+            self.open.resize(offset + 1, false);
+        }
+        if let Some(open) = self.open.get_mut(offset) {
+            *open = true;
+        }
+        while self.open.front() == Some(&true) {
+            self.open.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn take(&mut self, place: Place) {
+        let index = match place {
+            Place::Known(index) => index,
+            Place::Unknown(index) => return self.unknown.retain(|taken| *taken != index),
+        };
+        while self.first > index {
+            self.first -= 1;
+            self.open.push_front(true);
+        }
+        if let Some(open) = self.open.get_mut(index - self.first) {
+            *open = false;
+        }
+        while self.open.back() == Some(&false) {
+            self.open.pop_back();
+        }
+    }
 }
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(events: &'a [Event<M::Action>]) -> Self {
+        let (mut known, unknown): (Vec<_>, Vec<_>) = events.iter().partition(|event| event.ended.is_some());
+        known.sort_by_key(|event| event.begun);
+        let mut ends = vec![None];
+        for event in known.iter().rev() {
+            ends.push(ends.last().copied().flatten().into_iter().chain(event.ended).min());
+        }
+        ends.reverse();
         Self {
-            events,
-            done: vec![false; events.len()],
+            known,
+            ends,
+            unknown,
+            done: Done { first: 0, open: VecDeque::new(), unknown: Vec::new() },
             state: M::default(),
             path: Vec::new(),
-            next: 0,
+            next: Place::Known(0),
             seen: HashSet::new(),
             best: Illegal { explained: 0, stuck: Vec::new() },
         }
@@ -79,28 +166,42 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// The earliest end of a call that is not in order yet: what began later can't be next. None when all are.
     fn bound(&self) -> Option<Instant> {
-        let open = self.events.iter().zip(&self.done).filter(|(_, done)| !**done);
-        open.filter_map(|(event, _)| event.ended).min()
+        let first = self.done.first;
+        let open = self.known.iter().skip(first).zip(&self.done.open).filter(|(_, done)| !**done);
+        let behind = self.ends.get(first + self.done.open.len()).copied().flatten();
+        open.filter_map(|(event, _)| event.ended).chain(behind).min()
+    }
+
+    /// Calls that may be next, from `next` on.
+    fn candidates(&self, bound: Instant) -> Vec<(Place, &'a Event<M::Action>)> {
+        let first = self.done.first;
+        let (from, unknown) = match self.next {
+            Place::Known(index) => (Some(index.max(first)), 0),
+            Place::Unknown(index) => (None, index),
+        };
+        let answered = from.into_iter().flat_map(|from| self.known.iter().enumerate().skip(from));
+        let answered = answered.take_while(|(_, event)| event.begun <= bound);
+        let answered = answered.map(|(index, event)| (Place::Known(index), *event));
+        let unknown = self.unknown.iter().enumerate().skip(unknown).filter(|(_, event)| event.begun <= bound);
+        let unknown = unknown.map(|(index, event)| (Place::Unknown(index), *event));
+        answered.chain(unknown).filter(|(place, _)| !self.done.has(*place)).collect()
     }
 
     /// Puts one more call in order; whether there is one.
     fn forward(&mut self, bound: Instant) -> bool {
-        for (index, event) in self.events.iter().enumerate().skip(self.next) {
-            if self.done.get(index) != Some(&false) || event.begun > bound {
-                continue;
-            }
+        for (place, event) in self.candidates(bound) {
             let Some(state) = self.state.step(&event.action) else { continue };
-            self.mark(index, true);
+            self.done.add(place);
             if self.seen.insert((self.done.clone(), state.clone())) {
-                self.path.push((index, std::mem::replace(&mut self.state, state)));
-                self.next = 0;
+                self.path.push((place, std::mem::replace(&mut self.state, state)));
+                self.next = Place::Known(0);
                 return true;
             }
-            self.mark(index, false);
+            self.done.take(place);
         }
         if self.path.len() >= self.best.explained {
-            let stuck = self.events.iter().zip(&self.done).filter(|(event, done)| !**done && event.begun <= bound);
-            let stuck = stuck.map(|(event, _)| format!("{:?}", event.action)).collect();
+            self.next = Place::Known(0);
+            let stuck = self.candidates(bound).iter().map(|(_, event)| format!("{:?}", event.action)).collect();
             self.best = Illegal { explained: self.path.len(), stuck };
         }
         false
@@ -108,17 +209,14 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Takes the last call out again; whether there is one.
     fn back(&mut self) -> bool {
-        let Some((index, state)) = self.path.pop() else { return false };
-        self.mark(index, false);
+        let Some((place, state)) = self.path.pop() else { return false };
+        self.done.take(place);
         self.state = state;
-        self.next = index + 1;
+        self.next = match place {
+            Place::Known(index) => Place::Known(index + 1),
+            Place::Unknown(index) => Place::Unknown(index + 1),
+        };
         true
-    }
-
-    fn mark(&mut self, index: usize, done: bool) {
-        if let Some(place) = self.done.get_mut(index) {
-            *place = done;
-        }
     }
 }
 
@@ -142,6 +240,63 @@ impl Model for Register {
         match action {
             Access::Read(found) => (*found == self.0).then(|| self.clone()),
             Access::Write(value) => Some(Self(Some(*value))),
+        }
+    }
+}
+
+/// A value that is read and written, and that counts its writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Versioned {
+    value: Option<u64>,
+    /// The revision of the value, or of the last one before it whose revision is known.
+    revision: u64,
+    /// Whether the value has a later revision, which nobody was told.
+    later: bool,
+}
+
+/// What is done with a [`Versioned`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It was read: this value was there, with this revision; none and 0 when nothing was.
+    Read(Option<u64>, u64),
+    /// It was written; with this revision, when that is known.
+    Write(u64, Option<u64>),
+}
+
+impl Versioned {
+    /// The same history without writes that nobody knows the end of and whose value nobody read: each may as well have
+    /// never happened, and each would make the search longer. Every write has to be of another value.
+    #[must_use]
+    pub fn without_unread(events: Vec<Event<Step>>) -> Vec<Event<Step>> {
+        let read: HashSet<u64> = events
+            .iter()
+            .filter_map(|event| match event.action {
+                Step::Read(value, _) => value,
+                Step::Write(..) => None,
+            })
+            .collect();
+        let counts = |event: &Event<Step>| match event.action {
+            Step::Write(value, None) => read.contains(&value),
+            Step::Write(..) | Step::Read(..) => true,
+        };
+        events.into_iter().filter(counts).collect()
+    }
+}
+
+impl Model for Versioned {
+    type Action = Step;
+
+    fn step(&self, action: &Step) -> Option<Self> {
+        match *action {
+            Step::Read(value, revision) if value == self.value => {
+                let fits = if self.later { revision > self.revision } else { revision == self.revision };
+                fits.then_some(Self { value, revision, later: false })
+            }
+            Step::Read(..) => None,
+            Step::Write(value, Some(revision)) => {
+                (revision > self.revision).then_some(Self { value: Some(value), revision, later: false })
+            }
+            Step::Write(value, None) => Some(Self { value: Some(value), revision: self.revision, later: true }),
         }
     }
 }
@@ -222,6 +377,27 @@ mod tests {
     }
 
     #[test]
+    fn revisions() {
+        use Step::{Read, Write};
+        let legal = |events: &[(Step, u64, Option<u64>)]| check::<Versioned>(&history(events)).is_ok();
+        assert!(legal(&[(Read(None, 0), 0, Some(1)), (Write(1, Some(4)), 2, Some(3)), (Read(Some(1), 4), 4, Some(5))]));
+        // Which of two writes at the same time was first is what their revisions say.
+        let both = [(Write(1, Some(2)), 0, Some(9)), (Write(2, Some(1)), 0, Some(9))];
+        assert!(legal(&[both[0].clone(), both[1].clone(), (Read(Some(1), 2), 10, Some(11))]));
+        assert!(!legal(&[both[0].clone(), both[1].clone(), (Read(Some(2), 1), 10, Some(11))]));
+        assert!(!legal(&[(Write(1, Some(2)), 0, Some(1)), (Write(2, Some(1)), 2, Some(3))]), "revisions go back");
+        assert!(!legal(&[(Write(1, Some(1)), 0, Some(1)), (Write(2, Some(1)), 2, Some(3))]), "a revision comes again");
+        assert!(!legal(&[(Write(1, Some(1)), 0, Some(1)), (Read(Some(1), 2), 2, Some(3))]), "it was not read there");
+        // A write that nobody was told of has some revision between its neighbours, and keeps it.
+        let lost = [(Write(1, Some(1)), 0, Some(1)), (Write(2, None), 2, None), (Read(Some(2), 3), 3, Some(4))];
+        assert!(legal(&lost));
+        assert!(legal(&[&lost[..], &[(Read(Some(2), 3), 5, Some(6))]].concat()));
+        assert!(!legal(&[&lost[..], &[(Read(Some(2), 4), 5, Some(6))]].concat()));
+        assert!(!legal(&[&lost[..], &[(Write(3, Some(2)), 5, Some(6))]].concat()));
+        assert!(!legal(&[&lost[..2], &[(Read(Some(2), 1), 3, Some(4))]].concat()));
+    }
+
+    #[test]
     fn locks() {
         use Turn::{Granted, Over};
         let legal = |events: &[(Turn, u64, Option<u64>)]| check::<Mutex>(&history(events)).is_ok();
@@ -259,5 +435,22 @@ mod tests {
         check::<Register>(&history(&events)).unwrap();
         events.push((Access::Read(Some(0)), 10_000, Some(10_001)));
         assert!(check::<Register>(&history(&events)).is_err());
+    }
+
+    #[test]
+    fn many_calls_without_an_end_are_checked_too() {
+        let mut events = Vec::new();
+        for value in 0..3000 {
+            events.push((Step::Write(value, Some(value + 1)), value * 3, Some(value * 3 + 2)));
+            events.push((Step::Read(Some(value), value + 1), value * 3 + 1, Some(value * 3 + 3)));
+            if value % 100 == 0 {
+                events.push((Step::Write(10_000 + value, None), value * 3, None));
+            }
+        }
+        check::<Versioned>(&history(&events)).unwrap();
+        events.push((Step::Read(Some(0), 1), 10_000, Some(10_001)));
+        let rest = Versioned::without_unread(history(&events));
+        assert_eq!(rest.len(), events.len() - 30);
+        assert!(check::<Versioned>(&rest).is_err());
     }
 }

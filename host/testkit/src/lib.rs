@@ -7,11 +7,15 @@
 mod guests;
 pub mod history;
 mod load;
+mod nats;
+mod network;
 mod postgres;
 mod redis;
 
 pub use guests::{acts, asks, counts, waits, weighs};
 pub use load::{Latencies, until};
+pub use nats::NatsServer;
+pub use network::Network;
 pub use postgres::Postgres;
 pub use redis::Redis;
 
@@ -36,6 +40,15 @@ pub fn component(folder: &str, name: &str) -> Arc<[u8]> {
         Ok(bytes) => bytes.into(),
         Err(error) => panic!("`{}`: {error}; run `cargo xtask plugins`", path.display()),
     }
+}
+
+/// Sends a signal, by name, to a process that a test started.
+///
+/// # Panics
+/// There is no such process.
+pub fn signal(process: &std::process::Child, name: &str) {
+    let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(process.id().to_string()).status();
+    assert!(sent.is_ok_and(|status| status.success()), "can't send {name} to process {}", process.id());
 }
 
 /// A name that is known to be one.

@@ -31,7 +31,9 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 14] = [
+const SERVERS: [Server; 15] = [
+    // Networks of their own, in which servers are cut off.
+    Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
     Server { program: "wrk", source: Source::Apt("wrk") },
     Server { program: "h2load", source: Source::Apt("nghttp2-client") },

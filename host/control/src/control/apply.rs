@@ -2,7 +2,8 @@
 //!
 //! What an entry comes to is remembered when it has been applied, and compared with what it comes to the next time: only
 //! entries that changed are acted on. So a binding that an operator made by hand stays until its entry changes, also
-//! across restarts. Invariant: a bad entry is reported under its name and changes nothing; the others are applied.
+//! across restarts. Each daemon remembers its own file; what the file of another one said already is not applied again, so
+//! that daemons with the same file do it once, and of files that differ the one wins that changed last. Invariant: a bad entry is reported under its name and changes nothing; the others are applied.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
@@ -102,18 +103,42 @@ impl Control {
         let Some(grants) = &declared.grants else { return Ok(key) };
         let entry = format!("{GRANTS}{key}");
         let meaning = grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        if self.state.view().declared(&entry) == Some(meaning.as_str()) {
+        if self.is_applied(&entry, &meaning) {
             return Ok(key);
         }
-        if record.grants != *grants {
+        if record.grants != *grants && !self.is_said_already(&entry, &meaning) {
             let change = GrantChange { exactly: Some(grants.clone()), by: CONFIG.to_owned(), ..GrantChange::default() };
             let result = self.grant_now(&Reference::Version(key.clone()), &change).await;
             self.audit.note(CONFIG, "grant", &key.to_string(), &result, |_| meaning.clone()).await;
             result?;
             changes.push(Change::Granted(key.clone()));
         }
-        self.state.commit(|_| Ok(vec![Edit::PutDeclared(entry, meaning)])).await?;
+        self.remember(entry, meaning).await?;
         Ok(key)
+    }
+
+    /// Under which name this daemon remembers its file: none as long as it is the only one.
+    fn declarer(&self) -> &str {
+        if self.is_shared() { &self.daemon } else { "" }
+    }
+
+    /// Whether this daemon applied an entry as it is now.
+    fn is_applied(&self, entry: &str, meaning: &str) -> bool {
+        self.state.view().declared(self.declarer(), entry) == Some(meaning)
+    }
+
+    /// Whether an entry that is new to this daemon is what the file of another one said: it was applied then, and what was
+    /// changed by hand since stays.
+    fn is_said_already(&self, entry: &str, meaning: &str) -> bool {
+        let view = self.state.view();
+        let new = view.declared(self.declarer(), entry).is_none();
+        new && view.declared_anywhere(entry).any(|said| said == meaning)
+    }
+
+    async fn remember(&self, entry: String, meaning: String) -> Result<()> {
+        let daemon = self.declarer();
+        let plan = |_: &_| Ok(vec![Edit::PutDeclared(daemon.to_owned(), entry.clone(), meaning.clone())]);
+        self.state.commit(plan).await
     }
 
     /// The plugin of the declared file, installed when it is not.
@@ -151,29 +176,39 @@ impl Control {
     ) -> Result<()> {
         let slot = &declared.slot;
         let request = request(declared, plugins)?;
-        let view = self.state.view();
-        let wanted = self.resolved(&view, slot, request.clone(), 0).await?;
-        let meaning = meaning(&wanted)?;
         let entry = format!("{BINDING}{slot}");
-        if view.declared(&entry) == Some(meaning.as_str()) {
-            return Ok(());
-        }
-        let current = view.slot(slot).current;
-        if current.is_none_or(|current| !current.serves_like(&wanted)) {
-            let result = self.bind_now(slot, request).await;
+        loop {
+            let view = self.state.fresh().await?;
+            let wanted = self.resolved(&view, slot, request.clone(), 0).await?;
+            let meaning = meaning(&wanted)?;
+            if self.is_applied(&entry, &meaning) {
+                return Ok(());
+            }
+            let current = view.slot(slot).current;
+            let if_generation = Some(current.as_ref().map_or(0, |current| current.generation));
+            if self.is_said_already(&entry, &meaning) || current.is_some_and(|current| current.serves_like(&wanted)) {
+                return self.remember(entry, meaning).await;
+            }
+            let result = self.bind_now(slot, Bind { if_generation, ..request.clone() }).await;
+            if matches!(result, Err(Error::Changed(_) | Error::OtherGeneration { .. })) {
+                // Daemons with the same file start at the same time.
+                continue;
+            }
             self.audit.note(CONFIG, "bind", &slot.to_string(), &result, |view| told(view, &declared.comment)).await;
             changes.push(Change::Bound(slot.clone(), result?.binding.generation));
+            return self.remember(entry, meaning).await;
         }
-        self.state.commit(|_| Ok(vec![Edit::PutDeclared(entry, meaning)])).await
     }
 
     /// Empties slots that the file declared once and declares no more, unless an operator has bound them since.
     async fn forget(&self, declared: &BTreeSet<SlotName>, applied: &mut Applied) {
         let view = self.state.view();
-        let gone = view.declared_with(BINDING).filter_map(|slot| slot.parse::<SlotName>().ok());
+        let gone = view.declared_with(self.declarer(), BINDING).filter_map(|slot| slot.parse::<SlotName>().ok());
         for slot in gone.filter(|slot| !declared.contains(slot)) {
             let current = view.slot(&slot).current;
-            if current.is_some_and(|current| current.bound_by == CONFIG) {
+            let entry = format!("{BINDING}{slot}");
+            let declared_elsewhere = view.declared_anywhere(&entry).count() > 1;
+            if !declared_elsewhere && current.is_some_and(|current| current.bound_by == CONFIG) {
                 let result = self.unbind_now(&slot).await;
                 self.audit
                     .note(CONFIG, "unbind", &slot.to_string(), &result, |last| format!("generation {last}"))
@@ -186,7 +221,8 @@ impl Control {
                     }
                 }
             }
-            let forgotten = self.state.commit(|_| Ok(vec![Edit::RemoveDeclared(format!("{BINDING}{slot}"))])).await;
+            let forget = |_: &_| Ok(vec![Edit::RemoveDeclared(self.declarer().to_owned(), entry.clone())]);
+            let forgotten = self.state.commit(forget).await;
             if let Err(error) = forgotten {
                 applied.problems.push((format!("binding of `{slot}`"), error));
             }

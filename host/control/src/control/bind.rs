@@ -95,7 +95,7 @@ impl Control {
 
     pub(super) async fn bind_now(&self, slot: &SlotName, request: Bind) -> Result<SlotView> {
         let _turn = self.turn(slot).await;
-        let view = self.state.view();
+        let view = self.state.fresh().await?;
         let before = view.slot(slot);
         let current = before.current.as_ref().map_or(0, |binding| binding.generation);
         if let Some(wanted) = request.if_generation.filter(|wanted| *wanted != current) {
@@ -103,6 +103,9 @@ impl Control {
         }
         let dry_run = request.dry_run;
         let carry = request.carry.clone();
+        if !carry.is_empty() && self.daemons.fresh().await?.others(&self.daemon) {
+            return Err(Error::CarryShared);
+        }
         let binding = self.resolved(&view, slot, request, before.last + 1).await?;
         cycle::check(&view, slot, &binding)?;
         let prepared = self.plane.prepare(slot, self.spec(&binding).await?).await?;
@@ -165,6 +168,7 @@ impl Control {
 
     /// What the data plane needs of a binding: components loaded, their digests verified.
     pub(super) async fn spec(&self, binding: &BindingRecord) -> Result<BindingSpec> {
+        self.fetch(binding).await?;
         let (files, binding) = (Arc::clone(&self.files), binding.clone());
         blocking(move || {
             let load = |link: &Link| {
@@ -206,7 +210,7 @@ impl Control {
             self.take_back(slot, before, &binding).await;
             return Err(error.into());
         }
-        self.problems.lock().remove(slot);
+        self.solved(slot);
         Ok(())
     }
 
@@ -219,12 +223,17 @@ impl Control {
 
     /// Undoes the commit of a binding that could not be flipped to; one that was not made needs no undoing.
     pub(super) async fn take_back(&self, slot: &SlotName, before: &SlotRecord, binding: &Arc<BindingRecord>) {
+        let undone = if self.is_shared() { renumbered(before, binding.generation) } else { before.clone() };
         let plan = |view: &View| {
             let ours = view.slot(slot).current.is_some_and(|current| current == *binding);
             if !ours {
                 return Err(Error::Changed(format!("`{slot}`")));
             }
-            Ok(vec![Edit::PutSlot(slot.clone(), before.clone()), Edit::RemoveBinding(slot.clone(), binding.generation)])
+            let kept = undone.current.iter().filter(|kept| kept.generation > binding.generation);
+            let mut edits: Vec<Edit> = kept.map(|kept| Edit::PutBinding(slot.clone(), Arc::clone(kept))).collect();
+            edits.push(Edit::PutSlot(slot.clone(), undone.clone()));
+            edits.push(Edit::RemoveBinding(slot.clone(), binding.generation));
+            Ok(edits)
         };
         match self.state.commit(plan).await {
             Ok(()) | Err(Error::Changed(_)) => {}
@@ -249,7 +258,7 @@ impl Control {
 
     pub(super) async fn unbind_now(&self, slot: &SlotName) -> Result<u64> {
         let _turn = self.turn(slot).await;
-        let before = self.state.view().slot(slot);
+        let before = self.state.fresh().await?.slot(slot);
         let current = before.current.clone().ok_or_else(|| Error::NotBound(slot.clone()))?;
         let plan = |view: &View| {
             if view.slot(slot) != before {
@@ -258,8 +267,9 @@ impl Control {
             Ok(vec![Edit::PutSlot(slot.clone(), SlotRecord { last: before.last, current: None })])
         };
         self.state.commit(plan).await?;
-        self.problems.lock().remove(slot);
-        match self.plane.unbind(slot).await {
+        let unbound = self.plane.unbind(slot).await;
+        self.solved(slot);
+        match unbound {
             // A slot that could not be restored holds nothing.
             Ok(()) | Err(BindError::NotBound(_)) => Ok(current.generation),
             Err(error) => Err(error.into()),
@@ -289,6 +299,19 @@ pub(super) fn edits(
         edits.push(Edit::RemoveBinding(slot.clone(), old));
     }
     Ok(edits)
+}
+
+/// What a slot held before, above the generation `failed`: other daemons may serve that one by now, and go only forward.
+fn renumbered(before: &SlotRecord, failed: u64) -> SlotRecord {
+    let again = |binding: &Arc<BindingRecord>| BindingRecord {
+        generation: failed + 1,
+        comment: format!("generation {failed} did not come to serve"),
+        ..BindingRecord::clone(binding)
+    };
+    match &before.current {
+        Some(binding) => SlotRecord { last: failed + 1, current: Some(Arc::new(again(binding))) },
+        None => SlotRecord { last: failed, current: None },
+    }
 }
 
 fn resolve(view: &View, slot: &SlotName, request: LinkRequest) -> Result<Link> {

@@ -67,7 +67,7 @@ impl Control {
 
     pub(super) async fn grant_now(&self, reference: &Reference, change: &GrantChange) -> Result<PluginView> {
         for _ in 0..ATTEMPTS_MAX {
-            let view = self.state.view();
+            let view = self.state.fresh().await?;
             let record = Arc::clone(view.resolve(reference)?);
             let grants = wanted(&record, change);
             if grants == record.grants {
@@ -136,7 +136,7 @@ impl Control {
         let mut problems = Vec::new();
         for Follower { slot, before, binding, prepared } in followers {
             match self.flip(&slot, Flip::Prepared(Box::new(prepared)), binding.generation).await {
-                Ok(()) => drop(self.problems.lock().remove(&slot)),
+                Ok(()) => self.solved(&slot),
                 Err(error) => {
                     self.take_back(&slot, &before, &binding).await;
                     problems.push(format!("`{slot}`: {error}"));

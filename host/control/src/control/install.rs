@@ -1,7 +1,7 @@
 //! Installing and uninstalling.
 //!
-//! A component is compiled first, then written, then recorded: whatever fails in between leaves a file that nothing
-//! refers to, which is removed at once, or at the next start after a crash.
+//! A component is compiled first, then written, then shared with other daemons, then recorded: whatever fails in between
+//! leaves a file and an object that nothing refers to, which are removed at once, or at a later start after a crash.
 
 use bytes::Bytes;
 use platform_base::clock;
@@ -70,7 +70,7 @@ impl Control {
         let facts = blocking(move || Ok(inspect(&bytes)?)).await?;
         let key = key(&facts, request)?;
         let digest = facts.digest;
-        let known = taken(self.state.view().plugin(&key), &key, digest)?.cloned();
+        let known = taken(self.state.fresh().await?.plugin(&key), &key, digest)?.cloned();
         let mut warnings = facts.warnings.clone();
         if let Err(error) = self.compile(&facts, component.clone(), &mut warnings).await {
             self.discard(digest).await;
@@ -109,23 +109,34 @@ impl Control {
         Ok(())
     }
 
-    /// Writes the file, then the record; whether the record was there.
+    /// Writes the file, shares it, then writes the record; whether the record was there.
     async fn keep(&self, key: &PluginKey, component: Bytes, plugin: Arc<PluginRecord>) -> Result<bool> {
         let _both = self.installed.lock().await;
-        let (files, digest) = (Arc::clone(&self.files), plugin.digest);
-        blocking(move || files.put(digest, &component)).await?;
-        let mut existed = false;
-        let known = &mut existed;
-        let plan = move |view: &crate::state::View| {
-            *known = taken(view.plugin(key), key, digest)?.is_some();
-            Ok(if *known { Vec::new() } else { vec![Edit::PutPlugin(plugin)] })
+        let (files, digest, bytes) = (Arc::clone(&self.files), plugin.digest, component.clone());
+        blocking(move || files.put(digest, &bytes)).await?;
+        let view = self.state.fresh().await?;
+        if taken(view.plugin(key), key, digest)?.is_some_and(|known| known.object.is_some() || !self.is_shared()) {
+            return Ok(true);
+        }
+        let object = self.put_object(digest, &component).await?;
+        let (mut existed, mut named) = (false, false);
+        let plan = |view: &crate::state::View| {
+            let known = taken(view.plugin(key), key, digest)?;
+            existed = known.is_some();
+            named = known.is_none_or(|known| known.object.is_none() && object.is_some());
+            let record = PluginRecord { object: object.clone(), ..PluginRecord::clone(known.unwrap_or(&plugin)) };
+            Ok(if named { vec![Edit::PutPlugin(Arc::new(record))] } else { Vec::new() })
         };
-        self.state.commit(plan).await?;
-        Ok(existed)
+        let kept = self.state.commit(plan).await;
+        // Where storage failed, the record may have been made; then the object is left for the next start to judge.
+        if !named && !matches!(kept, Err(Error::Storage(_))) {
+            self.remove_objects(object).await;
+        }
+        kept.map(|()| existed)
     }
 
     /// Removes files of a component that no record names.
-    async fn discard(&self, digest: Digest) {
+    pub(super) async fn discard(&self, digest: Digest) {
         let _both = self.installed.lock().await;
         match self.state.fresh().await {
             Ok(view) if view.with_digest(digest).is_none() => {}
@@ -158,7 +169,7 @@ impl Control {
     }
 
     async fn uninstall_now(&self, reference: &Reference) -> Result<Vec<Digest>> {
-        let view = self.state.view();
+        let view = self.state.fresh().await?;
         let first = Arc::clone(view.resolve(reference)?);
         let mut previous = Vec::new();
         for (slot, current) in view.bindings() {
@@ -166,6 +177,7 @@ impl Control {
             let before = records.into_iter().rev().find(|record| record.generation < current.generation);
             previous.extend(before.map(|before| (slot.clone(), before)));
         }
+        let mut objects = Vec::new();
         let plan = |view: &crate::state::View| {
             let by_digest = matches!(reference, Reference::Digest(_));
             let gone = view.plugins().filter(|(_, record)| match by_digest {
@@ -185,12 +197,14 @@ impl Control {
             if gone.is_empty() {
                 return Err(Error::UnknownPlugin(reference.to_string()));
             }
+            objects = gone.iter().filter_map(|(_, record)| record.object.clone()).collect();
             Ok(gone.into_iter().map(|(key, _)| Edit::RemovePlugin(key)).collect())
         };
         {
             let _both = self.installed.lock().await;
             self.state.commit(plan).await?;
         }
+        self.remove_objects(objects).await;
         self.discard(first.digest).await;
         Ok(vec![first.digest])
     }
@@ -232,6 +246,7 @@ fn record(key: &PluginKey, facts: Facts, by: &str) -> PluginRecord {
         requested: facts.requested,
         grants: platform_capability::Grants::new(),
         settings_schema: manifest.settings_schema,
+        object: None,
         installed_ms: clock::unix_ms(),
         installed_by: by.to_owned(),
     }

@@ -36,7 +36,7 @@ impl Control {
 
     async fn rollback_now(&self, slot: &SlotName, to: Option<u64>, by: &str) -> Result<SlotView> {
         let _turn = self.turn(slot).await;
-        let view = self.state.view();
+        let view = self.state.fresh().await?;
         let before = view.slot(slot);
         let old = self.earlier(slot, &before, to).await?;
         let binding = renewed(&view, &old, before.last + 1, by)?;

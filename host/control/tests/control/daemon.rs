@@ -1,9 +1,10 @@
 //! What a daemon is made of, without its front doors; and storage that fails when a test says so.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -18,7 +19,7 @@ use platform_control::{
 };
 use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName};
 use platform_runtime::{Artifacts, Engine, EngineConfig};
-use platform_storage::{Change, Entry, Item, Memory, Options, Scope, Storage, Usage, Write};
+use platform_storage::{Change, Entry, Item, Memory, Object, Options, Scope, Storage, Usage, Write};
 use serde_json::{Map, Value};
 
 use crate::guest::Guest;
@@ -37,12 +38,32 @@ pub(crate) struct Daemon {
 pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) storage: Arc<Faulty>,
+    name: &'static str,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let storage = Arc::new(Faulty { inner: Memory::new(Options::default()), fault: AtomicU8::new(NONE) });
-        Self { folder: tempfile::tempdir().unwrap(), storage }
+        Self::over(None, "one")
+    }
+
+    /// Places of two daemons that share a storage.
+    pub(crate) fn two() -> [Self; 2] {
+        let one = Self::over(Some(Objects::default()), "one");
+        let other = Self { folder: tempfile::tempdir().unwrap(), storage: Arc::clone(&one.storage), name: "two" };
+        [one, other]
+    }
+
+    fn over(objects: Option<Objects>, name: &'static str) -> Self {
+        let inner = Memory::new(Options::default());
+        let storage = Arc::new(Faulty { inner, fault: AtomicU8::new(NONE), objects });
+        Self { folder: tempfile::tempdir().unwrap(), storage, name }
+    }
+
+    /// Starts a daemon and makes it one of those that share the storage.
+    pub(crate) async fn join(&self) -> Daemon {
+        let daemon = self.start().await;
+        daemon.control.join(format!("{}.test:8080", self.name)).await;
+        daemon
     }
 
     /// Starts a daemon; it restores what was bound.
@@ -69,6 +90,7 @@ impl Place {
         let parts = ControlParts {
             plane: Arc::clone(&plane),
             storage,
+            daemon: self.name.to_owned(),
             data_dir: self.path().to_owned(),
             artifacts,
             tasks: tasks.clone(),
@@ -186,6 +208,35 @@ pub(crate) const HANG_AFTER: u8 = 4;
 pub(crate) struct Faulty {
     inner: Memory,
     fault: AtomicU8,
+    /// None: nobody shares it.
+    pub(crate) objects: Option<Objects>,
+}
+
+/// Objects in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Objects(pub(crate) Mutex<BTreeMap<String, Bytes>>);
+
+#[async_trait]
+impl platform_storage::Objects for Objects {
+    async fn put(&self, name: &str, bytes: Bytes) -> platform_storage::Result<()> {
+        self.0.lock().unwrap().insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn get(&self, name: &str) -> platform_storage::Result<Option<Bytes>> {
+        Ok(self.0.lock().unwrap().get(name).cloned())
+    }
+
+    async fn remove(&self, name: &str) -> platform_storage::Result<()> {
+        self.0.lock().unwrap().remove(name);
+        Ok(())
+    }
+
+    async fn list(&self) -> platform_storage::Result<Vec<Object>> {
+        let objects = self.0.lock().unwrap();
+        // All are old.
+        Ok(objects.keys().map(|name| Object { name: name.clone(), kept_ms: 1 }).collect())
+    }
 }
 
 impl Faulty {
@@ -283,6 +334,10 @@ impl Storage for Faulty {
 
     async fn trim(&self, scope: &Scope, journal: &str, before: u64) -> platform_storage::Result<()> {
         self.inner.trim(scope, journal, before).await
+    }
+
+    fn objects(&self) -> Option<&dyn platform_storage::Objects> {
+        self.objects.as_ref().map(|objects| objects as &dyn platform_storage::Objects)
     }
 
     async fn close(&self) {

@@ -9,3 +9,4 @@ mod daemon;
 mod files;
 mod grants;
 mod guest;
+mod shared;

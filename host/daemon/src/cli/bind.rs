@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use platform_proto::plugin::v1::{BindRequest, GrantRequest, Limits, Link, Slot};
+use platform_proto::plugin::v1::{BindRequest, DaemonSlot, GrantRequest, Limits, Link, ProgressRequest, Slot};
 use prost_types::Struct;
 
 use super::{
     Context,
-    client::{COMPILE_TIMEOUT, TIMEOUT},
+    client::{COMPILE_TIMEOUT, Client, TIMEOUT},
     document,
     failure::{Exit, Failure},
     quantity::{bytes, milliseconds, positive_duration},
@@ -84,8 +84,11 @@ impl Bind {
             client.call_within(COMPILE_TIMEOUT, client.plugins().bind(client.request(COMPILE_TIMEOUT, request))).await;
         drop(progress);
         let slot = bound?;
-        context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, dry_run))?;
-        Ok(Exit::Done)
+        if dry_run {
+            context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, true))?;
+            return Ok(Exit::Done);
+        }
+        settle(context, &client, slot).await
     }
 
     fn into_message(self) -> Result<BindRequest, Failure> {
@@ -136,6 +139,47 @@ pub(crate) fn grant(plugin: String, mut grants: Vec<String>, revoke: Vec<String>
     let before = grants.len();
     grants.retain(|grant| grant != "requested");
     GrantRequest { plugin, requested: grants.len() < before, grants, revoke }
+}
+
+/// Waits until every daemon that shares the storage serves what the slot holds now, and prints the slot as it is then. A
+/// failure names the daemons that do not serve it, and why.
+pub(crate) async fn settle(context: &Context, client: &Client, mut slot: Slot) -> Result<Exit, Failure> {
+    let generation = slot.binding.as_ref().map(|binding| binding.generation);
+    let mut late = None;
+    if !slot.daemons.is_empty() {
+        late = follow(context, client, &mut slot, generation).await.err();
+    }
+    context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, false))?;
+    let behind: Vec<String> = slot.daemons.iter().filter(|daemon| !daemon.current).map(behind).collect();
+    match (late, behind.as_slice()) {
+        (None, []) => Ok(Exit::Done),
+        (Some(late), []) => Err(late),
+        (late, behind) => {
+            let exit = if late.is_some() { Exit::Unavailable } else { Exit::No };
+            let message =
+                format!("not every daemon serves generation {}: {}", generation.unwrap_or(0), behind.join("; "));
+            Err(Failure::new(exit, "NOT_ON_ALL_DAEMONS", message))
+        }
+    }
+}
+
+/// Brings `slot` up to date until no daemon is on its way any more.
+async fn follow(context: &Context, client: &Client, slot: &mut Slot, generation: Option<u64>) -> Result<(), Failure> {
+    let message = ProgressRequest { slot: slot.name.clone(), generation };
+    let request = client.request(COMPILE_TIMEOUT, message);
+    let mut progress = client.call_within(COMPILE_TIMEOUT, client.plugins().progress(request)).await?;
+    while let Some(event) = progress.message().await? {
+        slot.daemons = event.daemons;
+        let there = slot.daemons.iter().filter(|daemon| daemon.current).count();
+        context.output.note(&format!("{there} of {} daemons serve it", slot.daemons.len()));
+    }
+    Ok(())
+}
+
+/// Why a daemon does not serve what it should.
+fn behind(daemon: &DaemonSlot) -> String {
+    let why = if daemon.problem.is_empty() { "it is on its way" } else { &daemon.problem };
+    format!("`{}` at {} serves generation {}: {why}", daemon.daemon, daemon.address, daemon.generation)
 }
 
 /// What a slot holds, in a sentence.

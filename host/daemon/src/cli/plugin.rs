@@ -225,8 +225,7 @@ async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failur
     let message = RollbackRequest { slot: arguments.which.slot, generation: arguments.to };
     let request = client.request(COMPILE_TIMEOUT, message);
     let slot = client.call_within(COMPILE_TIMEOUT, client.plugins().rollback(request)).await?;
-    context.output.answer("platform.plugin.v1.Slot", &slot, || bind::sentence(&slot, false))?;
-    Ok(Exit::Done)
+    bind::settle(context, &client, slot).await
 }
 
 async fn drain(context: &Context, which: OfSlot) -> Result<Exit, Failure> {

@@ -63,6 +63,7 @@ impl Daemon {
         let parts = ControlParts {
             plane: Arc::clone(&plane),
             storage: Arc::clone(&storage),
+            daemon: data_dir.daemon_id()?,
             data_dir: data_dir.path().to_owned(),
             artifacts,
             tasks: back.clone(),
@@ -84,6 +85,7 @@ impl Daemon {
         // The port is taken before slots are restored, so that a port in use shows at once.
         let ingress = daemon.front_doors(settings, plane, token, started_ms).await?;
         daemon.restore(settings).await;
+        daemon.control.join(ingress.address().to_string()).await;
         daemon.plane.event().tell_changes();
         daemon.plane.configurations().follow_sources();
         daemon.control.tell_changes();
@@ -122,6 +124,7 @@ impl Daemon {
         self.stop.cancel();
         let late = self.front.join(self.drain.saturating_add(TASKS_END)).await;
         let later = self.back.join(TASKS_END).await;
+        self.control.leave().await;
         if !late.is_empty() || !later.is_empty() {
             tracing::warn!(tasks = ?[late, later].concat(), "some tasks did not end in time");
         }
@@ -158,32 +161,12 @@ impl Daemon {
     /// Binds what was bound, then what the file declares, then what nothing else has filled.
     async fn restore(&self, settings: &Settings) {
         let begun = clock::now();
-        if settings.storage.engine == StorageEngine::Nats {
-            self.adopt().await;
-        }
         let restored = self.control.restore().await;
         let failed = restored.iter().filter(|slot| slot.result.is_err()).count();
         let took_ms = clock::now().saturating_duration_since(begun).as_millis();
         tracing::info!(slots = restored.len(), failed, took_ms, "restored slots");
         self.apply(settings).await;
         defaults::bind(&self.control, &settings.binding, self.bundled.first().map(PathBuf::as_path)).await;
-    }
-
-    /// Brings shipped components here that another daemon installed in the storage that both use.
-    async fn adopt(&self) {
-        for folder in &self.bundled {
-            let Ok(mut files) = tokio::fs::read_dir(folder).await else { continue };
-            while let Ok(Some(file)) = files.next_entry().await {
-                let path = file.path();
-                if path.extension().is_none_or(|extension| extension != "wasm") {
-                    continue;
-                }
-                let Ok(bytes) = tokio::fs::read(&path).await else { continue };
-                if let Err(error) = self.control.adopt(bytes.into()).await {
-                    tracing::warn!(file = %path.display(), %error, "an installed component could not be brought here");
-                }
-            }
-        }
     }
 
     fn serve(&mut self, ingress: platform_ingress::Ingress) -> Result<(), StartError> {

@@ -16,10 +16,14 @@ use crate::{place, words};
 
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
+/// Random bytes of the id of a daemon.
+const ID_BYTES: usize = 6;
 /// Longest token file that is read.
 const TOKEN_FILE_BYTES: u64 = 4096;
 /// Shortest token that is taken from a file, in characters: less would be guessed.
 const TOKEN_MIN: usize = 16;
+/// Name of the daemon among those that share a storage.
+const ID: &str = "daemon.id";
 /// Held by the daemon that has the directory.
 const LOCK: &str = "daemon.lock";
 
@@ -97,14 +101,26 @@ impl DataDir {
                 if good { Ok(token.to_owned()) } else { Err(DataDirError::Token { path }) }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token: String =
-                    rand::random::<[u8; TOKEN_BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect();
+                let token = random::<TOKEN_BYTES>();
                 self.write(place::ADMIN_TOKEN, &token)?;
                 tracing::info!(file = %path.display(), "made the administrator's token");
                 Ok(token)
             }
             Err(error) => Err(unusable(error)),
         }
+    }
+
+    /// Id of the daemon, the same as long as the directory is there.
+    pub(crate) fn daemon_id(&self) -> Result<String, DataDirError> {
+        let path = self.join(ID);
+        let known = fs::read_to_string(&path).unwrap_or_default();
+        let known = known.trim();
+        if known.len() == 2 * ID_BYTES && known.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Ok(known.to_owned());
+        }
+        let id = random::<ID_BYTES>();
+        self.write(ID, &id)?;
+        Ok(id)
     }
 
     /// Tells clients where the daemon listens.
@@ -136,6 +152,13 @@ impl DataDir {
         };
         write().map_err(|why| DataDirError::Unusable { path: path.clone(), why })
     }
+}
+
+/// Random bytes in hexadecimal.
+fn random<const BYTES: usize>() -> String {
+    let mut bytes = [0; BYTES];
+    rand::fill(&mut bytes[..]);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn take_lock(directory: &Path) -> Result<File, DataDirError> {
@@ -195,6 +218,17 @@ mod tests {
 
         fs::write(&file, "short\n").unwrap();
         assert!(directory.admin_token().unwrap_err().to_string().contains("holds no token"));
+    }
+
+    #[test]
+    fn the_id_stays() {
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = DataDir::open(root.path()).unwrap();
+        let id = directory.daemon_id().unwrap();
+        assert_eq!(directory.daemon_id().unwrap(), id);
+        assert_ne!(DataDir::open(other.path()).unwrap().daemon_id().unwrap(), id);
+        fs::write(root.path().join("daemon.id"), "a b\n").unwrap();
+        assert_eq!(directory.daemon_id().unwrap().len(), 2 * ID_BYTES, "what is no id is replaced");
     }
 
     #[test]

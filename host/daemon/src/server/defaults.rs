@@ -15,6 +15,9 @@ use serde_json::{Map, Value, json};
 /// Who the audit trail says did it.
 const BY: &str = "default";
 
+/// Times that a default is tried again because another daemon was quicker.
+const ATTEMPTS_MAX: usize = 5;
+
 /// A slot and what serves it by default.
 struct Default {
     slot: &'static str,
@@ -49,7 +52,15 @@ pub(crate) async fn bind(control: &Control, declared: &[DeclaredBinding], folder
         if declared.iter().any(|binding| binding.slot == slot) {
             continue;
         }
-        match default.bind_if_free(control, &slot, folder).await {
+        let mut bound = default.bind_if_free(control, &slot, folder).await;
+        for _again in 0..ATTEMPTS_MAX {
+            // Daemons that share a storage start at the same time, and one of them does it.
+            if !matches!(bound, Err(Error::Changed(_) | Error::OtherGeneration { .. })) {
+                break;
+            }
+            bound = default.bind_if_free(control, &slot, folder).await;
+        }
+        match bound {
             Ok(None) => {}
             Ok(Some(generation)) => tracing::info!(%slot, plugin = default.plugin, generation, "bound the default"),
             Err(error) => tracing::error!(%slot, plugin = default.plugin, %error, "the default was not bound"),
@@ -60,10 +71,10 @@ pub(crate) async fn bind(control: &Control, declared: &[DeclaredBinding], folder
 impl Default {
     /// Binds when the slot is free; its generation then.
     async fn bind_if_free(&self, control: &Control, slot: &SlotName, folder: Option<&Path>) -> Result<Option<u64>> {
-        let serving = match control.slot(slot) {
+        let (generation, serving) = match control.slot(slot) {
             Ok(view) if view.binding.bound_by != BY => return Ok(None),
-            Ok(view) => view.binding.chain.first().map(|link| link.digest),
-            Err(_) if control.history(slot, &PageRequest::default()).await?.items.is_empty() => None,
+            Ok(view) => (view.binding.generation, view.binding.chain.first().map(|link| link.digest)),
+            Err(_) if control.history(slot, &PageRequest::default()).await?.items.is_empty() => (0, None),
             // It was emptied on purpose.
             Err(_) => return Ok(None),
         };
@@ -96,7 +107,7 @@ impl Default {
             chain: vec![link],
             failure: FailureMode::Closed,
             dry_run: false,
-            if_generation: None,
+            if_generation: Some(generation),
             comment: "nothing else was bound".to_owned(),
             by: BY.to_owned(),
         };

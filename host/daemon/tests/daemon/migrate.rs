@@ -1,54 +1,10 @@
 //! All state of a daemon that has ended, brought to a real NATS server, and a daemon that goes on with it there.
 
-use std::{
-    env, fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
+use std::path::Path;
 
-use crate::support::{Daemon, place, platform, text, wait_for};
+use platform_testkit::NatsServer;
 
-/// A NATS server with JetStream.
-struct Nats {
-    process: Child,
-    port: u16,
-}
-
-impl Nats {
-    fn start(folder: &Path) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        fs::create_dir_all(folder).unwrap();
-        let process = Command::new(program())
-            .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
-            .arg(folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("`nats-server`: {error}; `cargo xtask setup --servers` installs it"));
-        let server = Self { process, port };
-        wait_for("the NATS server", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// What `cargo xtask setup` unpacked beside what it builds, or what the machine has.
-fn program() -> PathBuf {
-    let own = env::current_exe().unwrap();
-    let own = own.ancestors().map(|folder| folder.join("tools/bin/nats-server")).find(|program| program.is_file());
-    own.unwrap_or_else(|| "nats-server".into())
-}
+use crate::support::{Daemon, place, platform, text};
 
 /// Runs a migration; its exit code and what it said.
 fn migrate(from: &Path, to: &str) -> (Option<i32>, String) {
@@ -60,8 +16,8 @@ fn migrate(from: &Path, to: &str) -> (Option<i32>, String) {
 
 #[test]
 fn a_daemon_goes_on_with_its_state_on_nats() {
-    let (root, data) = place();
-    let nats = Nats::start(&root.path().join("nats"));
+    let (_root, data) = place();
+    let nats = NatsServer::alone();
     let daemon = Daemon::start(&data);
     daemon.ok(&["kv", "put", "a", "1"]);
     let revision = daemon.json(&["kv", "put", "a", "2"])["revision"].as_str().unwrap().to_owned();
@@ -105,7 +61,7 @@ fn a_daemon_goes_on_with_its_state_on_nats() {
 #[test]
 fn what_can_not_be_migrated_is_said() {
     let (root, data) = place();
-    let nats = Nats::start(&root.path().join("nats"));
+    let nats = NatsServer::alone();
     Daemon::start(&data).stop();
     let (code, said) = migrate(&root.path().join("nowhere"), &nats.url());
     assert_eq!((code, said.contains("no data directory")), (Some(2), true), "{said}");

@@ -86,9 +86,7 @@ impl Daemon {
     /// Waits until it is ready.
     pub(crate) fn ready(mut self) -> Self {
         wait_for("the daemon to be ready", || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the daemon ended with {status}:\n{}", self.log());
-            }
+            assert!(self.is_running(), "the daemon ended:\n{}", self.log());
             self.is_ready().then_some(())
         });
         self
@@ -129,6 +127,11 @@ impl Daemon {
         &self.data
     }
 
+    /// The administrator's token.
+    pub(crate) fn token(&self) -> String {
+        fs::read_to_string(self.data.join("admin.token")).unwrap().trim().to_owned()
+    }
+
     /// What it wrote.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -143,6 +146,11 @@ impl Daemon {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Whether its process is there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for its end.
@@ -235,10 +243,29 @@ fn assert_is_a_sentence(complaint: &str) {
 
 /// Status of an HTTP GET.
 pub(crate) fn http_status(address: &str, path: &str) -> Option<u16> {
+    http_body(address, path).map(|(status, _)| status)
+}
+
+/// Status and body of an HTTP GET.
+pub(crate) fn http_body(address: &str, path: &str) -> Option<(u16, String)> {
+    http(address, "GET", path, "", "").map(|(status, _, body)| (status, body))
+}
+
+/// Status, head and body of an answer over HTTP.
+pub(crate) fn http(
+    address: &str, method: &str, path: &str, headers: &str, body: &str,
+) -> Option<(u16, String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n{headers}connection: close\r\n\r\n{body}"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, head.to_owned(), body.to_owned()))
 }

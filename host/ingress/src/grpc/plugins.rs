@@ -4,6 +4,7 @@ mod message;
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use platform_capability::Name;
 use platform_control::{
     Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, parse_mode,
@@ -11,12 +12,15 @@ use platform_control::{
 use platform_proto::plugin::v1::{self as proto, plugins_server::Plugins};
 use tonic::{Code, Request, Response, Status};
 
-use super::{admitted, page::Page};
+use super::{Shared, admitted, page::Page, stream::Answers};
 use crate::fault::Fault;
 
 /// Control of components and slots.
 #[derive(Debug, Clone)]
-pub(crate) struct PluginsService(pub(crate) Arc<Control>);
+pub(crate) struct PluginsService {
+    pub(crate) control: Arc<Control>,
+    pub(crate) shared: Shared,
+}
 
 #[tonic::async_trait]
 impl Plugins for PluginsService {
@@ -27,7 +31,7 @@ impl Plugins for PluginsService {
         let proto::InstallRequest { component, name, version, dry_run } = request.into_inner();
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let install = Install { name: text(name), version: text(version), dry_run, by };
-        let installed = self.0.install(component, install).await.map_err(status)?;
+        let installed = self.control.install(component, install).await.map_err(status)?;
         let bound = Vec::new();
         let plugin = Some(message::plugin(&installed.plugin, bound));
         let (warnings, existed) = (installed.warnings, installed.existed);
@@ -36,17 +40,17 @@ impl Plugins for PluginsService {
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
         let proto::ListRequest { limit, page_token } = admit(request)?;
-        let page = self.0.plugins(&page(limit, page_token)?).map_err(status)?;
+        let page = self.control.plugins(&page(limit, page_token)?).map_err(status)?;
         let plugins = page.items.iter().map(message::view).collect();
         Ok(Response::new(proto::ListResponse { plugins, next_page_token: page.next }))
     }
 
     async fn inspect(&self, request: Request<proto::InspectRequest>) -> Result<Response<proto::Plugin>, Status> {
         let plugin = admit(request)?.plugin;
-        let view = self.0.plugin(&reference(&plugin)?).map_err(status)?;
+        let view = self.control.plugin(&reference(&plugin)?).map_err(status)?;
         let mut answer = message::view(&view);
         // A slot that is emptied meanwhile has nothing to tell.
-        let slots = view.bound.iter().filter_map(|slot| self.0.slot(slot).ok()?.status);
+        let slots = view.bound.iter().filter_map(|slot| self.control.slot(slot).ok()?.status);
         answer.serving = slots.flat_map(|slot| message::serving(&view.plugin, &slot)).collect();
         Ok(Response::new(answer))
     }
@@ -59,7 +63,7 @@ impl Plugins for PluginsService {
             grants.collect::<Result<Vec<_>, _>>()
         };
         let change = GrantChange { exactly: None, requested, give: parse(grants)?, take: parse(revoke)?, by };
-        let view = self.0.grant(reference(&plugin)?, change).await.map_err(status)?;
+        let view = self.control.grant(reference(&plugin)?, change).await.map_err(status)?;
         Ok(Response::new(message::view(&view)))
     }
 
@@ -68,7 +72,7 @@ impl Plugins for PluginsService {
     ) -> Result<Response<proto::UninstallResponse>, Status> {
         let by = caller(&request)?;
         let reference = reference(&request.into_inner().plugin)?;
-        let digests = self.0.uninstall(reference, by).await.map_err(status)?;
+        let digests = self.control.uninstall(reference, by).await.map_err(status)?;
         let digests = digests.iter().map(ToString::to_string).collect();
         Ok(Response::new(proto::UninstallResponse { digests }))
     }
@@ -83,27 +87,27 @@ impl Plugins for PluginsService {
         let carry = carry.iter().map(|name| name.parse::<Name>()).collect::<Result<Vec<_>, _>>();
         let carry = carry.map_err(|error| Fault::invalid("INVALID_ARGUMENT", format!("`carry`: {error}")))?;
         let bind = Bind { chain, failure, dry_run, carry, if_generation, comment, by };
-        let view = self.0.bind(slot_name(&slot)?, bind).await.map_err(status)?;
+        let view = self.control.bind(slot_name(&slot)?, bind).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
     }
 
     async fn unbind(&self, request: Request<proto::UnbindRequest>) -> Result<Response<proto::UnbindResponse>, Status> {
         let by = caller(&request)?;
         let slot = slot_name(&request.into_inner().slot)?;
-        let generation = self.0.unbind(slot, by).await.map_err(status)?;
+        let generation = self.control.unbind(slot, by).await.map_err(status)?;
         Ok(Response::new(proto::UnbindResponse { generation }))
     }
 
     async fn rollback(&self, request: Request<proto::RollbackRequest>) -> Result<Response<proto::Slot>, Status> {
         let by = caller(&request)?;
         let proto::RollbackRequest { slot, generation } = request.into_inner();
-        let view = self.0.rollback(slot_name(&slot)?, generation, by).await.map_err(status)?;
+        let view = self.control.rollback(slot_name(&slot)?, generation, by).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
     }
 
     async fn drain(&self, request: Request<proto::DrainRequest>) -> Result<Response<proto::Slot>, Status> {
         let patience = admitted(&request)?.call.remaining();
-        let view = self.0.drain(&slot_name(&request.into_inner().slot)?, patience).await.map_err(status)?;
+        let view = self.control.drain(&slot_name(&request.into_inner().slot)?, patience).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
     }
 
@@ -111,28 +115,41 @@ impl Plugins for PluginsService {
         &self, request: Request<proto::ListSlotsRequest>,
     ) -> Result<Response<proto::ListSlotsResponse>, Status> {
         let proto::ListSlotsRequest { limit, page_token } = admit(request)?;
-        let page = self.0.slots(&page(limit, page_token)?);
+        let page = self.control.slots(&page(limit, page_token)?);
         let slots = page.items.into_iter().map(message::slot).collect();
         Ok(Response::new(proto::ListSlotsResponse { slots, next_page_token: page.next }))
     }
 
     async fn get_slot(&self, request: Request<proto::GetSlotRequest>) -> Result<Response<proto::Slot>, Status> {
         let slot = slot_name(&admit(request)?.slot)?;
-        Ok(Response::new(message::slot(self.0.slot(&slot).map_err(status)?)))
+        Ok(Response::new(message::slot(self.control.slot(&slot).map_err(status)?)))
+    }
+
+    type ProgressStream = Answers<proto::ProgressEvent>;
+
+    async fn progress(
+        &self, request: Request<proto::ProgressRequest>,
+    ) -> Result<Response<Self::ProgressStream>, Status> {
+        let admitted = admitted(&request)?.clone();
+        let proto::ProgressRequest { slot, generation } = request.into_inner();
+        let progress = self.control.progress(slot_name(&slot)?, generation).await.map_err(status)?;
+        let events =
+            progress.map(|daemons| Ok(proto::ProgressEvent { daemons: daemons.iter().map(message::daemon).collect() }));
+        Ok(Response::new(self.shared.bound(&admitted, events)?))
     }
 
     async fn history(
         &self, request: Request<proto::HistoryRequest>,
     ) -> Result<Response<proto::HistoryResponse>, Status> {
         let proto::HistoryRequest { slot, limit, page_token } = admit(request)?;
-        let page = self.0.history(&slot_name(&slot)?, &page(limit, page_token)?).await.map_err(status)?;
+        let page = self.control.history(&slot_name(&slot)?, &page(limit, page_token)?).await.map_err(status)?;
         let bindings = page.items.iter().map(message::binding).collect();
         Ok(Response::new(proto::HistoryResponse { bindings, next_page_token: page.next }))
     }
 
     async fn audit(&self, request: Request<proto::AuditRequest>) -> Result<Response<proto::AuditResponse>, Status> {
         let proto::AuditRequest { limit, page_token, subject } = admit(request)?;
-        let page = self.0.audit(&subject, &page(limit, page_token)?).await.map_err(status)?;
+        let page = self.control.audit(&subject, &page(limit, page_token)?).await.map_err(status)?;
         let records = page.items.into_iter().map(message::audit).collect();
         Ok(Response::new(proto::AuditResponse { records, next_page_token: page.next }))
     }

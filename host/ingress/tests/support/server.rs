@@ -69,6 +69,7 @@ impl Server {
         });
         webhooks.start();
         let control = Control::open(ControlParts {
+            daemon: "one".to_owned(),
             plane: Arc::clone(&plane),
             storage,
             data_dir: folder.path().into(),

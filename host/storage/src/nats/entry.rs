@@ -29,6 +29,16 @@ impl Id {
     }
 }
 
+/// A mark by which a writer asks the others for its turn.
+pub(super) fn ask_for_turn(id: Id) -> Bytes {
+    Bytes::copy_from_slice(&id.writer.to_be_bytes())
+}
+
+/// Who asks for its turn by a mark; none when it is the mark of a reader.
+pub(super) fn asks_for_turn(mark: &Bytes) -> Option<u64> {
+    mark.as_ref().try_into().ok().map(u64::from_be_bytes)
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry {

@@ -3,7 +3,7 @@
 //! Owns what is said to servers and what their refusals mean; must not know what entries hold. Invariant: no call here
 //! waits longer than a few seconds, and each says whether what it asked may have been done.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_nats::{
     Client, HeaderMap,
@@ -13,6 +13,7 @@ use async_nats::{
         consumer::{AckPolicy, DeliverPolicy, pull},
         context::{CreateStreamError, CreateStreamErrorKind, PublishErrorKind},
         message::PublishMessage,
+        object_store::ObjectStore,
         stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
@@ -45,12 +46,12 @@ pub(super) enum Unpublished {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
     jetstream: jetstream::Context,
     log: stream::Stream<()>,
     snapshots: stream::Stream<()>,
+    pub(super) objects: ObjectStore,
     entries: String,
     marks: String,
     prefix: String,
@@ -72,17 +73,20 @@ impl Link {
             )));
         }
         let prefix = options.prefix.clone();
-        let log = (format!("{prefix}-log"), vec![format!("{prefix}.log"), format!("{prefix}.mark")]);
-        let snapshots = (format!("{prefix}-snapshots"), vec![format!("{prefix}.snapshot.*")]);
+        let log = own(format!("{prefix}-log"), vec![format!("{prefix}.log"), format!("{prefix}.mark")]);
+        let snapshots = own(format!("{prefix}-snapshots"), vec![format!("{prefix}.snapshot.*")]);
         let replicas = prepare(&jetstream, log, options).await?;
         prepare(&jetstream, snapshots, options).await?;
+        prepare(&jetstream, bucket(&prefix), options).await?;
+        let objects = jetstream.get_object_store(&prefix).await;
+        let objects = objects.map_err(|error| OpenError::Unusable(words(&error)))?;
         let stream = async |name: &str| {
             let stream = jetstream.get_stream_no_info(format!("{prefix}-{name}")).await;
             stream.map_err(|error| OpenError::Unusable(words(&error)))
         };
         let (log, snapshots) = (stream("log").await?, stream("snapshots").await?);
         let (entries, marks) = (format!("{prefix}.log"), format!("{prefix}.mark"));
-        Ok(Self { client, jetstream, log, snapshots, entries, marks, prefix, replicated: replicas > 1 })
+        Ok(Self { client, jetstream, log, snapshots, objects, entries, marks, prefix, replicated: replicas > 1 })
     }
 
     /// Most bytes of an entry.
@@ -102,14 +106,19 @@ impl Link {
     /// old; that it stored a mark takes a majority, which a leader that was replaced does not have.
     pub(super) async fn frontier(&self) -> Result<u64, String> {
         if self.replicated {
-            let sent = self.send(self.marks.clone(), PublishMessage::build()).await;
-            return sent.map_err(|error| match error {
-                Unpublished::Taken => "a mark was refused".to_owned(),
-                Unpublished::Unknown(why) => why,
-            });
+            return self.mark(Bytes::new()).await;
         }
         self.connected()?;
         self.log.get_info().await.map(|info| info.state.last_sequence).map_err(|error| words(&error))
+    }
+
+    /// Puts something into the log that no write depends on; its place.
+    pub(super) async fn mark(&self, body: Bytes) -> Result<u64, String> {
+        let sent = self.send(self.marks.clone(), PublishMessage::build().payload(body)).await;
+        sent.map_err(|error| match error {
+            Unpublished::Taken => "a mark was refused".to_owned(),
+            Unpublished::Unknown(why) => why,
+        })
     }
 
     async fn send(&self, subject: String, message: PublishMessage) -> Result<u64, Unpublished> {
@@ -204,10 +213,42 @@ async fn messages(
     pulls.expires(Duration::from_secs(10)).messages().await.map_err(|error| words(&error))
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("prefix", &self.prefix)
+            .field("replicated", &self.replicated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stream that only platforms write to, of which nothing is taken out but from its start.
+fn own(name: String, subjects: Vec<String>) -> stream::Config {
+    stream::Config {
+        name,
+        subjects,
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        // What a replica answers by itself may be old.
+        allow_direct: false,
+        deny_delete: true,
+        description: Some("written by platform; only platform may write to it".to_owned()),
+        ..stream::Config::default()
+    }
+}
+
+/// The stream behind an object store, as clients of NATS expect it.
+fn bucket(name: &str) -> stream::Config {
+    let subjects = vec![format!("$O.{name}.C.>"), format!("$O.{name}.M.>")];
+    stream::Config { allow_rollup: true, deny_delete: false, ..own(format!("OBJ_{name}"), subjects) }
+}
+
 /// Makes a stream unless it is there; its replicas.
 async fn prepare(
-    jetstream: &jetstream::Context, (name, subjects): (String, Vec<String>), options: &NatsOptions,
+    jetstream: &jetstream::Context, config: stream::Config, options: &NatsOptions,
 ) -> Result<usize, OpenError> {
+    let name = config.name.clone();
     let began = platform_base::clock::now();
     let mut replicas = options.replicas.unwrap_or(3);
     loop {
@@ -217,18 +258,7 @@ async fn prepare(
                 jetstream::context::GetStreamErrorKind::JetStream(code)
                     if code.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
                 {
-                    let config = stream::Config {
-                        name: name.clone(),
-                        subjects: subjects.clone(),
-                        num_replicas: replicas,
-                        storage: StorageType::File,
-                        retention: RetentionPolicy::Limits,
-                        discard: DiscardPolicy::New,
-                        allow_direct: false,
-                        deny_delete: true,
-                        description: Some("written by platform; only platform may write to it".to_owned()),
-                        ..stream::Config::default()
-                    };
+                    let config = stream::Config { num_replicas: replicas, ..config.clone() };
                     match jetstream.create_stream(config).await {
                         Ok(_) => return Ok(replicas),
                         Err(error) if options.replicas.is_none() && replicas > 1 && stands_alone(&error) => {

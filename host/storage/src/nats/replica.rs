@@ -48,6 +48,8 @@ pub(super) struct Replica {
     state: RwLock<State>,
     position: watch::Sender<Position>,
     pub(super) registry: Arc<Registry>,
+    /// Who this process is among those who write.
+    writer: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ struct State {
     /// The batch that this process is writing, and whether it is in the log.
     awaited: Option<(Id, bool)>,
     expiry: Option<u64>,
+    /// The writer that others give way to, and since when.
+    turn: Option<(u64, clock::Instant)>,
     snapshots: Snapshots,
 }
 
@@ -93,9 +97,9 @@ impl Snapshots {
 
 impl Replica {
     /// Nothing read yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(writer: u64) -> Self {
         let state = State { map: Some(Map::new()), ..State::default() };
-        Self { state: RwLock::new(state), position: watch::Sender::default(), registry: Arc::default() }
+        Self { state: RwLock::new(state), position: watch::Sender::default(), registry: Arc::default(), writer }
     }
 
     /// How far this process has read.
@@ -138,6 +142,8 @@ impl Replica {
                 return Err(error);
             }
             state.position.log = sequence;
+        } else if let Some(writer) = entry::asks_for_turn(bytes) {
+            state.turn = Some((writer, clock::now()));
         }
         state.position.seen = sequence;
         state.snapshots.behind += bytes.len() as u64 + ENTRY_BYTES;
@@ -208,6 +214,12 @@ impl Replica {
         self.state.read().coming.as_ref().is_some_and(|coming| coming.since.elapsed() < patience)
     }
 
+    /// Whether another process asked for its turn less than `patience` ago and has not had it yet.
+    pub(super) fn owes_turn(&self, patience: Duration) -> bool {
+        let turn = self.state.read().turn;
+        turn.is_some_and(|(writer, since)| writer != self.writer && since.elapsed() < patience)
+    }
+
     /// Earliest expiry that was read since this was asked last.
     pub(super) fn take_expiry(&self) -> u64 {
         if self.state.read().expiry.is_none() {
@@ -276,6 +288,7 @@ impl State {
             self.coming = Some(coming);
             return Ok(Vec::new());
         }
+        self.turn = self.turn.filter(|(writer, _)| *writer != id.writer);
         if let Some((awaited, landed)) = &mut self.awaited {
             *landed |= *awaited == id;
         }
@@ -325,4 +338,33 @@ impl View for Shown<'_> {
 
 pub(super) fn closed() -> Error {
     Error::Unavailable("it is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_turn_has_it_until_the_next_write() {
+        let (own, other) = (Id { writer: 1, number: 0 }, Id { writer: 2, number: 0 });
+        let replica = Replica::new(own.writer);
+        let long = Duration::from_secs(60);
+        let hear = |sequence, id| replica.apply(sequence, false, &entry::ask_for_turn(id)).unwrap();
+        let write = |sequence, id| {
+            let op = Op { space: Space::Names, key: b"key".to_vec(), value: None };
+            for piece in entry::pieces(id, &[op], 1 << 10) {
+                replica.apply(sequence, true, &piece).unwrap();
+            }
+        };
+        replica.apply(1, false, &Bytes::new()).unwrap();
+        assert!(!replica.owes_turn(long), "a reader asks for nothing");
+        hear(2, own);
+        assert!(!replica.owes_turn(long), "nobody gives way to himself");
+        hear(3, other);
+        assert!(replica.owes_turn(long) && !replica.owes_turn(Duration::ZERO), "but not for ever");
+        write(4, own);
+        assert!(replica.owes_turn(long));
+        write(5, other);
+        assert!(!replica.owes_turn(long));
+    }
 }

@@ -10,11 +10,9 @@ use bytes::Bytes;
 use futures::future;
 use platform_base::clock;
 use platform_storage::{Condition, Error, MAX_LIMIT, Nats, NatsOptions, Options, Scope, Storage};
+use platform_testkit::NatsServer;
 
-use crate::{
-    server::{Server, connect, options},
-    shared::{all_changes, count, put, scope},
-};
+use crate::shared::{all_changes, connect, count, options, put, scope};
 
 const NOW: Duration = Duration::ZERO;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +74,7 @@ async fn check(storage: &Nats, told: &[Told]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_nothing() {
-    let mut servers = [Server::alone()];
+    let mut servers = [NatsServer::alone()];
     let daemons = [connect(&servers).await, connect(&servers).await];
     let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let writers = future::join_all((0..4).map(|writer| append(&daemons[writer % 2], writer, &acknowledged, &stop)));
@@ -97,15 +95,15 @@ async fn a_killed_server_loses_nothing() {
 }
 
 /// Name of the server that leads the log.
-pub(crate) async fn leader(servers: &[Server]) -> Option<String> {
-    let client = async_nats::connect(servers.iter().map(Server::url).collect::<Vec<_>>()).await.ok()?;
+pub(crate) async fn leader(servers: &[NatsServer]) -> Option<String> {
+    let client = async_nats::connect(servers.iter().map(NatsServer::url).collect::<Vec<_>>()).await.ok()?;
     let stream = async_nats::jetstream::new(client).get_stream("platform-log").await.ok()?;
     stream.cached_info().cluster.as_ref()?.leader.clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_loses_nothing() {
-    let mut servers = Server::cluster();
+    let mut servers = NatsServer::cluster();
     // Longer than servers take to elect another leader, so that calls wait for it.
     let patient = || NatsOptions { patience: Duration::from_secs(20), ..options(&servers) };
     let open = async || Nats::connect(patient(), Options::default()).await.unwrap();
@@ -140,7 +138,7 @@ async fn a_killed_leader_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_is_told_and_waited_for() {
-    let mut servers = [Server::alone()];
+    let mut servers = [NatsServer::alone()];
     let hasty = NatsOptions { patience: Duration::from_millis(500), ..options(&servers) };
     let storage = Nats::connect(hasty, Options::default()).await.unwrap();
     assert_eq!(storage.commit(&scope(), "t", vec![put("k", "1", Condition::Absent)]).await, Ok(1));
@@ -174,7 +172,7 @@ async fn a_server_that_is_away_is_told_and_waited_for() {
 /// A server that comes back without what it acknowledged is not taken for an empty one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_forgot_is_refused() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     let storage = connect(&servers).await;
     for round in 1..=5 {
         assert_eq!(storage.commit(&scope(), "t", vec![put("k", "1", Condition::Always)]).await, Ok(round));

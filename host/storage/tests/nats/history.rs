@@ -1,11 +1,6 @@
 //! Histories of a register on several daemons, while servers are killed and paused, are linearizable.
-//!
-//! Each answer carries the revision that it wrote or read, which says where it stands in the one order of all writes. So a
-//! history is linearizable exactly if that order agrees with real time: who began after another had ended is not before it,
-//! and a read has the value that was written at its revision.
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
@@ -13,67 +8,35 @@ use std::{
 use futures::future;
 use platform_base::clock;
 use platform_storage::{Condition, Error, Nats, NatsOptions, Options, Storage};
+use platform_testkit::{
+    NatsServer,
+    history::{self, Event, Step, Versioned},
+};
 
 use crate::{
     faults::{acknowledges, leader},
-    server::{Server, options},
-    shared::{put, scope},
+    shared::{options, put, scope},
 };
 
-/// A call that was answered.
-#[derive(Debug, Clone)]
-struct Call {
-    began: clock::Instant,
-    ended: clock::Instant,
-    wrote: bool,
-    revision: u64,
-    value: String,
-}
-
-/// Why a history is not linearizable, none when it is.
-fn flaw(calls: &[Call]) -> Option<String> {
-    let mut written: BTreeMap<u64, &str> = BTreeMap::new();
-    for call in calls.iter().filter(|call| call.wrote) {
-        if written.insert(call.revision, &call.value).is_some() {
-            return Some(format!("two writes have revision {}", call.revision));
-        }
-    }
-    let stray = calls.iter().find(|call| written.get(&call.revision).is_some_and(|value| *value != call.value));
-    if let Some(call) = stray {
-        return Some(format!("{call:?} read what was not written at its revision"));
-    }
-    let mut by_end: Vec<&Call> = calls.iter().collect();
-    by_end.sort_by_key(|call| call.ended);
-    let mut by_begin = by_end.clone();
-    by_begin.sort_by_key(|call| call.began);
-    let mut ended = by_end.into_iter().peekable();
-    let mut newest = 0;
-    for call in by_begin {
-        while let Some(before) = ended.next_if(|before| before.ended < call.began) {
-            newest = before.revision.max(newest);
-        }
-        if call.revision < newest || (call.wrote && call.revision == newest) {
-            return Some(format!("{call:?} came after a call that had seen revision {newest}"));
-        }
-    }
-    None
-}
+type Call = Event<Step>;
 
 async fn write(storage: &Nats, writer: usize, acknowledged: &AtomicUsize, stop: &AtomicBool) -> Vec<Call> {
     let mut calls = Vec::new();
-    for number in 0.. {
+    for number in 0_u64.. {
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        let (began, value) = (clock::now(), format!("{writer}:{number}"));
-        match storage.commit(&scope(), "t", vec![put("register", &value, Condition::Always)]).await {
-            Ok(revision) => {
-                acknowledged.fetch_add(1, Ordering::SeqCst);
-                calls.push(Call { began, ended: clock::now(), wrote: true, revision, value });
-            }
-            Err(Error::Unavailable(_)) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other}"),
-        }
+        let (begun, value) = (clock::now(), writer as u64 * 1_000_000 + number);
+        let written =
+            match storage.commit(&scope(), "t", vec![put("register", &value.to_string(), Condition::Always)]).await {
+                Ok(revision) => Some(revision),
+                Err(Error::Unavailable(_)) => None,
+                Err(other) => panic!("{other}"),
+            };
+        acknowledged.fetch_add(usize::from(written.is_some()), Ordering::SeqCst);
+        let ended = written.map(|_| clock::now());
+        calls.push(Call { action: Step::Write(value, written), begun, ended });
+        tokio::task::yield_now().await;
     }
     calls
 }
@@ -81,12 +44,12 @@ async fn write(storage: &Nats, writer: usize, acknowledged: &AtomicUsize, stop: 
 async fn read(storage: &Nats, stop: &AtomicBool) -> Vec<Call> {
     let mut calls = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        let began = clock::now();
+        let begun = clock::now();
         match storage.get(&scope(), "t", "register").await {
             Ok(entry) => {
-                let (revision, value) = entry.map_or((0, Vec::new()), |entry| (entry.revision, entry.value.to_vec()));
-                let value = String::from_utf8(value).unwrap();
-                calls.push(Call { began, ended: clock::now(), wrote: false, revision, value });
+                let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+                let value = entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap().parse().unwrap());
+                calls.push(Call { action: Step::Read(value, revision), begun, ended: Some(clock::now()) });
             }
             Err(Error::Unavailable(_)) => tokio::task::yield_now().await,
             Err(other) => panic!("{other}"),
@@ -97,7 +60,7 @@ async fn read(storage: &Nats, stop: &AtomicBool) -> Vec<Call> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_register_is_linearizable_whatever_happens_to_the_leader() {
-    let mut servers = Server::cluster();
+    let mut servers = NatsServer::cluster();
     let patient = |first: usize| {
         let mut options = options(&servers);
         // Daemons of different servers, so that one stays with a leader that the others left.
@@ -131,31 +94,7 @@ async fn a_register_is_linearizable_whatever_happens_to_the_leader() {
     };
     let (written, seen, ()) = future::join3(writes, reads, faults).await;
     let calls: Vec<Call> = written.into_iter().chain(seen).flatten().collect();
-    assert!(calls.iter().filter(|call| !call.wrote).count() > 100, "there is something to look at");
-    assert_eq!(flaw(&calls), None);
-}
-
-#[test]
-fn flaws_are_found() {
-    let start = clock::now();
-    let call = |began: u64, ended: u64, wrote: bool, revision: u64, value: &str| Call {
-        began: start + Duration::from_millis(began),
-        ended: start + Duration::from_millis(ended),
-        wrote,
-        revision,
-        value: value.to_owned(),
-    };
-    let good =
-        [call(0, 5, true, 1, "a"), call(1, 9, true, 2, "b"), call(6, 7, false, 1, "a"), call(8, 9, false, 2, "b")];
-    assert_eq!(flaw(&good), None);
-    let stale = [call(0, 1, true, 1, "a"), call(2, 3, true, 2, "b"), call(4, 5, false, 1, "a")];
-    assert!(flaw(&stale).is_some_and(|why| why.contains("seen revision 2")));
-    let back = [call(0, 9, true, 2, "b"), call(1, 2, false, 2, "b"), call(3, 4, false, 1, "a")];
-    assert!(flaw(&back).is_some());
-    let late = [call(0, 1, false, 3, "c"), call(2, 3, true, 2, "b")];
-    assert!(flaw(&late).is_some());
-    let twice = [call(0, 1, true, 1, "a"), call(2, 3, true, 1, "b")];
-    assert!(flaw(&twice).is_some());
-    let other = [call(0, 1, true, 1, "a"), call(2, 3, false, 1, "b")];
-    assert!(flaw(&other).is_some());
+    let reads = calls.iter().filter(|call| matches!(call.action, Step::Read(..))).count();
+    assert!(reads > 100, "there is something to look at");
+    assert_eq!(history::check::<Versioned>(&Versioned::without_unread(calls)), Ok(()));
 }

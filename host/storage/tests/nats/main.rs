@@ -10,28 +10,28 @@
 
 mod faults;
 mod history;
-mod server;
 mod shared;
 
 use platform_storage::conformance;
+use platform_testkit::NatsServer;
 
-use server::{Server, connect};
+use shared::connect;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server_conforms() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     conformance::run(&connect(&servers).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_conforms() {
-    let servers = Server::cluster();
+    let servers = NatsServer::cluster();
     conformance::run(&connect(&servers).await).await;
 }
 
 /// The whole suite in pieces of a few KiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_little_at_once_conforms() {
-    let servers = [Server::alone_with("max_payload: 65536")];
+    let servers = [NatsServer::alone_with("max_payload: 65536")];
     conformance::run(&connect(&servers).await).await;
 }

@@ -4,14 +4,24 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use futures::future;
+use platform_base::clock;
 use platform_storage::{
     Change, Condition, Error, MAX_LIMIT, Nats, NatsError, NatsOptions, Options, Result, Scope, Storage, Write,
 };
-
-use crate::server::{Server, connect, options};
+use platform_testkit::NatsServer;
 
 const NOW: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_secs(20);
+
+/// How a daemon gets to servers.
+pub(crate) fn options(servers: &[NatsServer]) -> NatsOptions {
+    NatsOptions::new(servers.iter().map(NatsServer::url))
+}
+
+/// Storage as a daemon has it.
+pub(crate) async fn connect(servers: &[NatsServer]) -> Nats {
+    Nats::connect(options(servers), Options::default()).await.unwrap()
+}
 
 pub(crate) fn scope() -> Scope {
     // Characters that mean something in subjects of NATS are nothing special here.
@@ -56,7 +66,7 @@ pub(crate) async fn all_changes(storage: &Nats, table: &str) -> Vec<Change> {
     }
 }
 
-async fn compare_and_set(servers: &[Server]) {
+async fn compare_and_set(servers: &[NatsServer]) {
     const WRITERS: usize = 6;
     const EACH: usize = 15;
     let daemons = [connect(servers).await, connect(servers).await, connect(servers).await];
@@ -86,16 +96,16 @@ async fn compare_and_set(servers: &[Server]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compare_and_set_on_one_server() {
-    compare_and_set(&[Server::alone()]).await;
+    compare_and_set(&[NatsServer::alone()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compare_and_set_on_a_cluster() {
-    compare_and_set(&Server::cluster()).await;
+    compare_and_set(&NatsServer::cluster()).await;
 }
 
 /// What was acknowledged on one daemon is read at once on another, whatever is read.
-async fn read_at_once(servers: &[Server]) {
+async fn read_at_once(servers: &[NatsServer]) {
     let (one, other) = (connect(servers).await, connect(servers).await);
     for round in 1..=50_u64 {
         let key = format!("key with spaces.*.> and ünïcode {round}");
@@ -120,18 +130,18 @@ async fn read_at_once(servers: &[Server]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server_is_read_at_once() {
-    read_at_once(&[Server::alone()]).await;
+    read_at_once(&[NatsServer::alone()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_read_at_once() {
-    read_at_once(&Server::cluster()).await;
+    read_at_once(&NatsServer::cluster()).await;
 }
 
 /// Batches in many pieces by two daemons, with small ones of a third between them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_batches_are_whole_beside_others() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     let daemons = [connect(&servers).await, connect(&servers).await, connect(&servers).await];
     let large = |daemon: usize| {
         let storage = &daemons[daemon];
@@ -164,7 +174,7 @@ async fn large_batches_are_whole_beside_others() {
 /// A key that a daemon set expires although that daemon has gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_expire_what_a_daemon_left() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     let (one, other) = (connect(&servers).await, connect(&servers).await);
     let ttl = Some(Duration::from_millis(400));
     let lease = Write::Put { key: "lease".to_owned(), value: Bytes::new(), condition: Condition::Absent, ttl };
@@ -177,7 +187,7 @@ async fn others_expire_what_a_daemon_left() {
 /// The log is cut and a daemon that starts later has everything all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_stand_for_the_log() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     let small = || NatsOptions { snapshot_bytes: 1 << 20, ..options(&servers) };
     let open = async || Nats::connect(small(), Options { changes_kept: 50, ..Options::default() }).await.unwrap();
     let (one, other) = (open().await, open().await);
@@ -215,7 +225,7 @@ async fn what_is_no_storage_is_refused() {
     let nobody = NatsOptions::new(["nats://127.0.0.1:1"]);
     let why = refused(Nats::connect(nobody, Options::default()).await);
     assert!(why.contains("`127.0.0.1:1`") && why.contains("nats-server"), "{why}");
-    let servers = [Server::alone_with("authorization { user: u, password: p }")];
+    let servers = [NatsServer::alone_with("authorization { user: u, password: p }")];
     let why = refused(Nats::connect(options(&servers), Options::default()).await);
     assert!(why.contains("uthoriz"), "{why}");
     let url = servers[0].url().replace("nats://", "nats://u:p@");
@@ -231,11 +241,35 @@ async fn what_is_no_storage_is_refused() {
 /// Two platforms on one NATS do not meet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prefixes_keep_platforms_apart() {
-    let servers = [Server::alone()];
+    let servers = [NatsServer::alone()];
     let one = connect(&servers).await;
     let other = NatsOptions { prefix: "other".to_owned(), ..options(&servers) };
     let other = Nats::connect(other, Options::default()).await.unwrap();
     assert_eq!(one.commit(&scope(), "t", vec![put("k", "1", Condition::Absent)]).await, Ok(1));
     assert_eq!(other.get(&scope(), "t", "k").await, Ok(None));
     assert_eq!(other.revision(&scope(), "t").await, Ok(0));
+}
+
+/// Files are found by all daemons, whole or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_are_shared() {
+    let servers = [NatsServer::alone_with("max_payload: 65536")];
+    let (one, other) = (connect(&servers).await, connect(&servers).await);
+    let (one, other) = (one.objects().unwrap(), other.objects().unwrap());
+    assert_eq!(other.get("absent").await, Ok(None));
+    assert_eq!(other.remove("absent").await, Ok(()));
+    assert_eq!(other.list().await, Ok(Vec::new()));
+    let large: Bytes = (0..3_000_000_u32).map(|at| at.to_le_bytes()[at as usize % 4]).collect();
+    for (name, bytes) in [("a.*.> b/../ü", large), ("empty", Bytes::new())] {
+        one.put(name, bytes.clone()).await.unwrap();
+        assert_eq!(other.get(name).await, Ok(Some(bytes)));
+    }
+    one.put("empty", Bytes::from("other")).await.unwrap();
+    assert_eq!(other.get("empty").await, Ok(Some(Bytes::from("other"))));
+    let listed = other.list().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|object| object.kept_ms.abs_diff(clock::unix_ms()) < 60_000), "{listed:?}");
+    other.remove("empty").await.unwrap();
+    assert_eq!(one.get("empty").await, Ok(None));
+    assert_eq!(one.list().await.unwrap().len(), 1);
 }

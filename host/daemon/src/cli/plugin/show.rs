@@ -3,7 +3,11 @@
 //! Owns columns and wording; must not know how the answers came. Invariant: what stands here is in the answer, nothing is
 //! made up for empty fields.
 
-use platform_proto::plugin::v1::{AuditRecord, Binding, InstallResponse, Link, Plugin, PluginFigures, Slot};
+use std::collections::BTreeSet;
+
+use platform_proto::plugin::v1::{
+    AuditRecord, Binding, DaemonSlot, InstallResponse, Link, Plugin, PluginFigures, Slot,
+};
 
 use crate::cli::{
     document,
@@ -42,18 +46,24 @@ pub(super) fn granted(plugin: &Plugin) -> String {
 
 /// Components as rows.
 pub(super) fn plugins(output: Output, plugins: &[Plugin]) -> String {
-    let mut table = output.table(&["NAME", "VERSION", "SLOT", "DIGEST", "SIZE", "BOUND"]);
+    // Where a daemon has its storage for itself there is nothing to say of daemons.
+    let shared = plugins.iter().any(|plugin| !plugin.daemons.is_empty());
+    let mut headings = vec!["NAME", "VERSION", "SLOT", "DIGEST", "SIZE", "BOUND"];
+    headings.extend(shared.then_some("DAEMONS"));
+    let mut table = output.table(&headings);
     for plugin in plugins {
         let digest: String = plugin.digest.chars().take(SHORT_DIGEST).collect();
         let size = human_bytes(plugin.size);
-        table.add_row([
+        let mut row = vec![
             plugin.name.clone(),
             plugin.version.clone(),
             plugin.slot.clone(),
             digest,
             size,
             plugin.bound.join(", "),
-        ]);
+        ];
+        row.extend(shared.then(|| share(&plugin.daemons)));
+        table.add_row(row);
     }
     if plugins.is_empty() { String::new() } else { show(&table) }
 }
@@ -87,7 +97,34 @@ pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
         Some((place, serving.figures.as_ref()?))
     });
     text.push_str(&figures(output, "SLOT", serving));
+    text.push_str(&daemons(output, &plugin.daemons));
     text
+}
+
+/// How many daemons serve what they should, for each slot.
+fn share(daemons: &[DaemonSlot]) -> String {
+    let slots: BTreeSet<&str> = daemons.iter().map(|daemon| daemon.slot.as_str()).collect();
+    let share = |slot: &str| {
+        let of_slot = || daemons.iter().filter(|daemon| daemon.slot == slot);
+        format!("{} of {}", of_slot().filter(|daemon| daemon.current).count(), of_slot().count())
+    };
+    slots.into_iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+/// Daemons as rows; nothing without any.
+fn daemons(output: Output, daemons: &[DaemonSlot]) -> String {
+    let mut table = output.table(&["DAEMON", "ADDRESS", "SLOT", "GENERATION", "CURRENT", "PROBLEM"]);
+    for daemon in daemons {
+        table.add_row([
+            daemon.daemon.as_str().into(),
+            daemon.address.as_str().into(),
+            daemon.slot.as_str().into(),
+            daemon.generation.to_string().into(),
+            output.verdict(daemon.current, if daemon.current { "yes" } else { "no" }),
+            daemon.problem.as_str().into(),
+        ]);
+    }
+    if daemons.is_empty() { String::new() } else { format!("\n\n{}", show(&table)) }
 }
 
 /// Slots as rows.
@@ -133,6 +170,7 @@ pub(super) fn slot(output: Output, slot: &Slot) -> String {
     }
     let figures_of = slot.figures.iter().map(|figures| (figures.plugin.clone(), figures));
     text.push_str(&figures(output, "PLUGIN", figures_of));
+    text.push_str(&daemons(output, &slot.daemons));
     text
 }
 
@@ -281,6 +319,26 @@ mod tests {
         let listed = slots(output, &[slot]);
         let cells: Vec<&str> = listed.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(cells, ["auth.policy", "0", "no", "unsupported", "7"]);
+    }
+
+    #[test]
+    fn daemons_are_listed_where_there_are_some() {
+        let output = Output::new(crate::cli::output::Format::Table);
+        let daemon = |daemon: &str, current, problem: &str| DaemonSlot {
+            daemon: daemon.into(),
+            address: "10.0.0.1:8080".into(),
+            slot: "kv.store".into(),
+            generation: 3,
+            current,
+            problem: problem.into(),
+        };
+        let daemons = vec![daemon("a", true, ""), daemon("b", false, "its self-test failed")];
+        let plugin = Plugin { name: "kv".into(), bound: vec!["kv.store".into()], daemons, ..Plugin::default() };
+        let listed = plugins(output, std::slice::from_ref(&plugin));
+        assert!(listed.contains("DAEMONS") && listed.ends_with("1 of 2"), "{listed}");
+        assert!(super::plugin(output, &plugin).ends_with("its self-test failed"));
+        let alone = plugins(output, &[Plugin { name: "kv".into(), ..Plugin::default() }]);
+        assert!(!alone.contains("DAEMONS"), "{alone}");
     }
 
     #[test]

@@ -181,6 +181,7 @@ impl Trial {
             config: PlaneConfig::default(),
         });
         let parts = ControlParts {
+            daemon: String::new(),
             plane: Arc::clone(&plane),
             storage,
             data_dir: folder.path().to_owned(),

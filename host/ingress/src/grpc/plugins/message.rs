@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use platform_control::{AuditRecord, BindingRecord, Link, PluginRecord, PluginView, SlotView};
+use platform_control::{AuditRecord, BindingRecord, DaemonView, Following, Link, PluginRecord, PluginView, SlotView};
 use platform_dataplane::{BUCKETS_US, Counts, EntryStatus, SlotStatus, Snapshot};
 use platform_proto::plugin::v1 as proto;
 use platform_runtime::Mode;
@@ -13,7 +13,20 @@ use crate::grpc::{object, timestamp};
 
 /// An installed component and where it is bound.
 pub(super) fn view(view: &PluginView) -> proto::Plugin {
-    plugin(&view.plugin, view.bound.iter().map(ToString::to_string).collect())
+    let bound = view.bound.iter().map(ToString::to_string).collect();
+    proto::Plugin { daemons: view.daemons.iter().map(daemon).collect(), ..plugin(&view.plugin, bound) }
+}
+
+/// How a daemon does in a slot.
+pub(super) fn daemon(view: &DaemonView) -> proto::DaemonSlot {
+    proto::DaemonSlot {
+        daemon: view.id.clone(),
+        address: view.address.clone(),
+        slot: view.slot.to_string(),
+        generation: view.generation,
+        current: view.following == Following::There,
+        problem: view.problem.clone(),
+    }
 }
 
 /// An installed component.
@@ -36,6 +49,7 @@ pub(super) fn plugin(record: &Arc<PluginRecord>, bound: Vec<String>) -> proto::P
         install_time: Some(timestamp(record.installed_ms)),
         bound,
         serving: Vec::new(),
+        daemons: Vec::new(),
     }
 }
 
@@ -64,6 +78,7 @@ pub(super) fn slot(view: SlotView) -> proto::Slot {
         problem: view.problem,
         figures: entries.iter().map(figures).collect(),
         draining,
+        daemons: view.daemons.iter().map(daemon).collect(),
     }
 }
 
