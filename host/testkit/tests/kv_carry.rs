@@ -1,6 +1,7 @@
 //! Keys that move from one provider to another while they are written, counted, read and watched.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with it")]
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +60,7 @@ fn put(key: String, value: &str, expiry: Expiry) -> Write {
 
 async fn fill(kv: &Kv) {
     for start in (0..OLD).step_by(500) {
-        let expiry = |number: usize| if number % 2 == 0 { Expiry::Never } else { Expiry::AfterMs(3_600_000) };
+        let expiry = |number: usize| if number.is_multiple_of(2) { Expiry::Never } else { Expiry::AfterMs(3_600_000) };
         let writes: Vec<Write> =
             (start..start + 500).map(|number| put(format!("old/{number:05}"), "old", expiry(number))).collect();
         kv.commit(&call(), &writes).await.unwrap();
@@ -103,11 +104,11 @@ impl Load {
         written
     }
 
-    /// Adds 1 again and again; how often.
-    async fn count(&self, kv: &Kv) -> i64 {
+    /// Adds 1 to a number of its own again and again; how often.
+    async fn count(&self, kv: &Kv, key: &str) -> u64 {
         let mut times = 0;
         while self.goes_on() {
-            match kv.increment(&call(), "sum", 1).await {
+            match kv.increment(&call(), key, 1).await {
                 Ok(_) => times += 1,
                 Err(error) => panic!("an increment failed: {error:?}"),
             }
@@ -153,13 +154,17 @@ async fn watch(kv: &Kv, from: u64, load: &Load, seen: &Mutex<BTreeMap<String, (u
             continue;
         };
         for change in changes {
-            assert!(change.key == "sum" || change.key.starts_with("busy/"), "`{}` was not written", change.key);
+            assert!(
+                change.key.starts_with("sum/") || change.key.starts_with("busy/"),
+                "`{}` was not written",
+                change.key
+            );
             let mut seen = seen.lock().unwrap();
             let (times, revision) = seen.entry(change.key.clone()).or_default();
             *times += 1;
             assert!(change.revision > *revision, "in order");
             *revision = change.revision;
-            if change.key != "sum" {
+            if change.key.starts_with("busy/") {
                 load.told.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -185,26 +190,28 @@ async fn moves(fixture: &Fixture, providers: Vec<Plugin>) {
         moved
     };
     let work = async {
-        let (written, one, other, (), moved) =
-            tokio::join!(load.write(&kv), load.count(&kv), load.count(&kv), load.read(&kv), swaps);
+        let (mut written, one, other, (), moved) =
+            tokio::join!(load.write(&kv), load.count(&kv, "sum/1"), load.count(&kv, "sum/2"), load.read(&kv), swaps);
         assert!(moved.iter().all(|entries| *entries >= OLD as u64), "{moved:?}");
-        let sum = kv.get(&call(), "sum").await.unwrap().unwrap();
-        assert_eq!(String::from_utf8(sum.value).unwrap(), (one + other).to_string(), "each increment counts once");
+        for (key, times) in [("sum/1", one), ("sum/2", other)] {
+            let sum = kv.get(&call(), key).await.unwrap().unwrap();
+            assert_eq!(String::from_utf8(sum.value).unwrap(), times.to_string(), "each increment counts once");
+            written.insert(key.to_owned(), (times, sum.revision));
+        }
         until("the watch to be done", async || {
             let seen: std::sync::MutexGuard<'_, BTreeMap<String, (u64, u64)>> = seen.lock().unwrap();
             let last = |key: &str, revision: u64| seen.get(key).is_some_and(|(_, at)| *at == revision);
-            last("sum", sum.revision) && written.iter().all(|(key, (_, revision))| last(key, *revision))
+            written.iter().all(|(key, (_, revision))| last(key, *revision))
         })
         .await;
-        (written, one + other)
+        written
     };
-    let (written, sum) = tokio::select! {
+    let written = tokio::select! {
         done = work => done,
         () = watch(&kv, from, &load, &seen) => panic!("the watch ended"),
     };
     for (key, told) in seen.lock().unwrap().iter() {
-        let times = written.get(key).map_or(u64::try_from(sum).unwrap(), |(count, _)| *count);
-        assert_eq!(told.0, times, "the watch saw each change of `{key}` once");
+        assert_eq!(told.0, written[key].0, "the watch saw each change of `{key}` once");
     }
     assert_eq!(entries(&kv, "old/").await, before, "values, revisions and ends");
     for (key, entry) in entries(&kv, "busy/").await {
@@ -219,14 +226,14 @@ async fn moves(fixture: &Fixture, providers: Vec<Plugin>) {
 async fn keys_move_to_redis_and_back_under_load() {
     let (server, fixture) = (Redis::start().await, Fixture::new());
     fixture.bind("kv.store", alone(storage())).await;
-    moves(&fixture, vec![redis(&server), storage(), redis(&server), storage()]).await;
+    Box::pin(moves(&fixture, vec![redis(&server), storage(), redis(&server), storage()])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_move_into_memory_and_back_under_load() {
     let fixture = Fixture::new();
     fixture.bind("kv.store", alone(memory())).await;
-    moves(&fixture, vec![storage(), memory()]).await;
+    Box::pin(moves(&fixture, vec![storage(), memory()])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,27 +244,35 @@ async fn keys_that_end_meanwhile_end_once() {
     let from = kv.revision(&call()).await.unwrap();
     let gone: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let (stream, told) = (kv.watch(&call(), "short/", from).unwrap(), Arc::clone(&gone));
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let begins = Arc::clone(&begun);
     let follow = tokio::spawn(async move {
         let mut stream = Box::pin(stream);
         while let Some(event) = stream.next().await {
             let Ok(Event::Changes(changes)) = event else { continue };
-            for change in changes.into_iter().filter(|change| change.entry.is_none()) {
+            for change in changes {
+                if change.entry.is_some() {
+                    begins.notify_one();
+                    continue;
+                }
                 *told.lock().unwrap().entry(change.key).or_default() += 1;
             }
         }
     });
+    kv.put(&call(), "short/first", b"", Condition::Always, Expiry::AfterMs(1)).await.unwrap();
+    begun.notified().await;
     // Ends that come before, while and after the keys are carried.
     let begun = clock::unix_ms();
     let writes: Vec<Write> =
-        (0..600_u64).map(|number| put(format!("short/{number}"), "x", Expiry::AfterMs(1 + number * 2))).collect();
+        (0..400_u64).map(|number| put(format!("short/{number}"), "x", Expiry::AfterMs(1 + number * 4))).collect();
     kv.commit(&call(), &writes).await.unwrap();
     carried(&fixture, "kv.store", redis(&server), &["default"]).await;
     carried(&fixture, "kv.store", storage(), &["default"]).await;
-    let left = entries(&kv, "short/").await;
     let now = clock::unix_ms();
-    assert!(left.iter().all(|(_, entry)| entry.expires_ms.unwrap() >= begun), "ends stay what they were");
-    assert!(left.len() as u64 <= 600_u64.saturating_sub((now - begun).saturating_sub(250) / 2), "and come in time");
-    until("all ends to be told", async || gone.lock().unwrap().len() == 600).await;
+    let left = entries(&kv, "short/").await;
+    let late = |entry: &Entry| entry.expires_ms.is_none_or(|ends| ends <= now || ends > begun + 60_000);
+    assert!(!left.iter().any(|(_, entry)| late(entry)), "ends stay what they were, and come in time");
+    until("all ends to be told", async || gone.lock().unwrap().len() == 401).await;
     follow.abort();
     let twice: Vec<_> =
         gone.lock().unwrap().iter().filter(|(_, times)| **times != 1).map(|(key, _)| key.clone()).collect();
@@ -277,11 +292,7 @@ async fn a_server_that_dies_meanwhile_leaves_the_old_store_serving() {
     let carrying = fixture.plane.carry(&at, &prepared, &namespaces);
     let address = server.address();
     let killing = async {
-        until("a part to be there", async || {
-            let held = Redis::keys(address, "platform:{default}:index");
-            held > 0 && held < OLD as u64
-        })
-        .await;
+        until("a part to be there", async || Redis::keys(address, "platform:{default}:index") > 0).await;
         server.kill();
     };
     let (carried, ()) = tokio::join!(carrying, killing);

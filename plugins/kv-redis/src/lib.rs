@@ -206,7 +206,7 @@ impl Store for Remote {
         let mut answer = list(self.server.invoke(&script)?)?;
         let mut fences = Vec::new();
         while answer.len() > 0 {
-            let (name, token) = (text(next(&mut answer))?, token(text(next(&mut answer))?)?);
+            let (name, token) = (text(next(&mut answer))?, token(&text(next(&mut answer))?)?);
             if after.is_none_or(|after| name.as_str() > after) {
                 fences.push(Fence { name, token });
             }
@@ -241,7 +241,7 @@ fn digits(token: u64) -> String {
     format!("{token:020}")
 }
 
-fn token(text: String) -> Result<u64> {
+fn token(text: &str) -> Result<u64> {
     text.parse().map_err(|_not_digits| Error::Other("the server keeps a fencing token that is none".into()))
 }
 
@@ -304,7 +304,7 @@ impl Remote {
         let mut answer = list(self.server.invoke(&script)?)?;
         match text(next(&mut answer))?.as_str() {
             "made" => Ok(Made { revision: count(&next(&mut answer))?, changes: count(&next(&mut answer))? }),
-            "stale" => Err(Error::Stale(token(text(next(&mut answer))?)?)),
+            "stale" => Err(Error::Stale(token(&text(next(&mut answer))?)?)),
             "quota" => {
                 let what = text(next(&mut answer))?;
                 let held = count(&next(&mut answer))?;

@@ -27,7 +27,7 @@ fn a_daemon_goes_on_with_its_state_on_nats() {
     daemon.ok(&["db", "put", "shop", "orders", "o-1", "--set", "total:number=5"]);
     daemon.ok(&["event", "topic", "create", "orders"]);
     daemon.ok(&["event", "publish", "orders", "made", "{}", "--id", "e-1"]);
-    daemon.ok(&["plugin", "bind", "kv.store/dev", "kv-memory"]);
+    daemon.ok(&["plugin", "bind", "kv.store/dev", "kv-storage"]);
     let kept = [
         vec!["kv", "get", "ends"],
         vec!["config", "history", "shop"],
@@ -50,7 +50,7 @@ fn a_daemon_goes_on_with_its_state_on_nats() {
     assert_eq!(daemon.json(&["kv", "get", "a"])["revision"], revision);
     let after: Vec<_> = kept.iter().map(|command| daemon.json(command)).collect();
     assert_eq!(after, before);
-    assert_eq!(daemon.bound("kv.store/dev"), ["kv-memory"], "bindings come too");
+    assert_eq!(daemon.bound("kv.store/dev"), ["kv-storage"], "bindings come too");
     daemon.ok(&["kv", "put", "a", "3", "--if-revision", &revision]);
     let found = daemon.json(&["db", "find", "shop", "orders", "total:number>=5"]);
     assert_eq!(found["records"][0]["id"], "o-1", "indexes come too");
