@@ -73,8 +73,8 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Scan>(),
     Row::required::<Changes>(),
     Row::required::<Revision>(),
-    Row::required::<Fences>(),
-    Row::required::<Restore>(),
+    Row::optional::<Fences>(),
+    Row::optional::<Restore>(),
 ];
 
 /// The kv capability for guests that import it: answers under the grants and the context of the importer.

@@ -253,7 +253,7 @@ fn a_database_is_carried_to_a_slot_of_its_own() {
         daemon.ok(&["db", "put", "shop", "orders", id, "--set", "n:number=1"]);
     }
     let before = daemon.json(&["db", "get", "shop", "orders", "a"]);
-    daemon.fails(2, &["plugin", "bind", "kv.store", "kv-storage", "--carry", "default"]);
+    daemon.fails(2, &["plugin", "bind", "config.store", "config-storage", "--carry", "default"]);
     daemon.fails(2, &["plugin", "bind", "db.store/shop", "db-storage", "--carry", "../x"]);
     daemon.ok(&["plugin", "bind", "db.store/shop", "db-storage", "--carry", "default"]);
     assert_eq!(daemon.json(&["db", "get", "shop", "orders", "a"]), before);
