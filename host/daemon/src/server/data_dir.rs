@@ -156,7 +156,7 @@ impl DataDir {
 
 /// Random bytes in hexadecimal.
 fn random<const BYTES: usize>() -> String {
-    let mut bytes = [0; BYTES];
+    let mut bytes = [0_u8; BYTES];
     rand::fill(&mut bytes[..]);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

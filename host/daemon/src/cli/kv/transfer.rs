@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_said() {
         for (text, named) in [
-            ("[]", "line 1"),
+            ("[]", "`key`"),
             ("{}", "`key`"),
             (r#"{"key": "a"}"#, "neither"),
             (r#"{"key": "a", "text": "", "value": ""}"#, "either"),
