@@ -177,7 +177,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Facts, Rejection> {
         }
     }
     if network && !requested.iter().any(|grant| matches!(grant, platform_capability::Grant::Network { .. })) {
-        warnings.push("it imports sockets; grant it `network:HOST:PORT` for each server that it may reach".to_owned());
+        warnings.push(
+            "it imports sockets or HTTP; grant it `network:HOST:PORT` for each server that it may reach".to_owned(),
+        );
     }
     let size = bytes.len() as u64;
     Ok(Facts { digest: Digest::of(bytes), size, manifest, imports, exports, slot, requested, warnings })

@@ -148,9 +148,11 @@ async fn components_that_ship_are_installed() {
             let done = daemon.install_bytes(std::fs::read(&path).unwrap()).await;
             let done = done.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             // Where its server is, only whoever binds it knows.
-            let servers = path.file_stem().is_some_and(|name| name == "kv-redis" || name == "db-postgres");
+            let servers = path
+                .file_stem()
+                .is_some_and(|name| ["kv-redis", "db-postgres", "config-http"].iter().any(|one| name == *one));
             let expected: &[&str] = if servers {
-                &["it imports sockets; grant it `network:HOST:PORT` for each server that it may reach"]
+                &["it imports sockets or HTTP; grant it `network:HOST:PORT` for each server that it may reach"]
             } else {
                 &[]
             };
