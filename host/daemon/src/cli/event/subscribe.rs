@@ -75,18 +75,18 @@ pub(crate) struct Subscribe {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// The topic.
-    topic: String,
+    pub(super) topic: String,
     /// At most this many; all when not given.
     #[arg(long)]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// The topic.
-    topic: String,
+    pub(super) topic: String,
     /// Name of the subscription.
-    name: String,
+    pub(super) name: String,
 }
 
 #[derive(Debug, Args)]

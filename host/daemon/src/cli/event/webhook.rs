@@ -10,7 +10,10 @@ use platform_proto::event::v1::{
 };
 use tonic::Code;
 
-use super::{Begin, begin};
+use super::{
+    Begin, begin,
+    subscribe::{List, Named},
+};
 use crate::cli::{
     Context,
     client::{Client, TIMEOUT},
@@ -105,23 +108,6 @@ enum Mode {
     Binary,
     /// All of it is JSON in the body.
     Structured,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct List {
-    /// The topic.
-    topic: String,
-    /// At most this many; all when not given.
-    #[arg(long)]
-    limit: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Named {
-    /// The topic.
-    topic: String,
-    /// Name of the subscription.
-    name: String,
 }
 
 /// Runs a command.
