@@ -1,22 +1,21 @@
 //! Durable events: through the broker against the journal below it, and through the daemon against a NATS server with
 //! JetStream on files.
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use async_nats::jetstream;
-use platform_base::clock;
 use platform_capability::{SlotKind, event::TopicSettings};
 use platform_dataplane::{NewEvent, PlaneConfig};
 use platform_proto::event::v1 as proto;
 use platform_runtime::EngineConfig;
 use platform_storage::{Embedded, Options, Scope, Storage as _};
-use platform_testkit::{Fixture, alone, call, component, plugin};
+use platform_testkit::{Fixture, NatsServer, alone, call, component, plugin};
 use tonic::{Request, transport::Channel};
 
 use crate::{
     measure::{compare, load, row},
-    server::{Guard, IN_FLIGHT, channels, start_with, token},
+    server::{IN_FLIGHT, channels, start_with, token},
 };
 
 /// Bytes of an event's data.
@@ -90,8 +89,8 @@ async fn against_nats() -> Result<()> {
     for (sync, name) in
         [("always", "NATS, fsync before it acknowledges"), ("2m", "NATS as it comes, fsync every 2 min")]
     {
-        let (_server, context) = nats(&folder.path().join(sync), sync).await?;
-        let theirs = [context];
+        let server = NatsServer::alone_synced(sync);
+        let theirs = [stream(&server).await?];
         let send = |context: jetstream::Context| async move {
             match context.publish(TOPIC, vec![7; BYTES].into()).await {
                 Ok(sent) => sent.await.is_ok(),
@@ -106,43 +105,10 @@ async fn against_nats() -> Result<()> {
     Ok(())
 }
 
-/// Starts a NATS server and makes a stream on files.
-async fn nats(folder: &Path, sync: &str) -> Result<(Guard, jetstream::Context)> {
-    std::fs::create_dir_all(folder)?;
-    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let configuration = folder.join("nats.conf");
-    let store = folder.join("store");
-    let text = format!(
-        "listen: \"{address}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"{sync}\" }}\n",
-        store.display()
-    );
-    std::fs::write(&configuration, text)?;
-    let child = Command::new(program())
-        .arg("--config")
-        .arg(&configuration)
-        .arg("--log")
-        .arg(folder.join("log"))
-        .spawn()
-        .context("nats-server; `cargo xtask setup --servers` installs it")?;
-    let guard = Guard(child);
-    let begun = clock::now();
-    let client = loop {
-        match async_nats::connect(address.to_string()).await {
-            Ok(client) => break client,
-            Err(error) if clock::now().saturating_duration_since(begun) > Duration::from_secs(20) => bail!(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
-    let context = jetstream::new(client);
+/// A stream on the files of a server.
+async fn stream(server: &NatsServer) -> Result<jetstream::Context> {
+    let context = jetstream::new(async_nats::connect(server.url()).await?);
     let stream = jetstream::stream::Config { name: TOPIC.to_owned(), ..Default::default() };
     context.create_stream(stream).await?;
-    Ok((guard, context))
-}
-
-/// What `cargo xtask setup` unpacked beside what it builds, or what the machine has.
-fn program() -> std::path::PathBuf {
-    let own = std::env::current_exe().ok().and_then(|own| {
-        own.ancestors().map(|folder| folder.join("tools/bin/nats-server")).find(|program| program.is_file())
-    });
-    own.unwrap_or_else(|| "nats-server".into())
+    Ok(context)
 }

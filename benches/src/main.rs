@@ -7,6 +7,7 @@ mod durable;
 mod event;
 mod growth;
 mod measure;
+mod replay;
 mod resp;
 mod server;
 mod swap;
@@ -48,6 +49,9 @@ fn main() -> Result<()> {
         }
         if wanted("growth") {
             growth::run().await?;
+        }
+        if wanted("replay") {
+            replay::run().await?;
         }
         if wanted("resp") {
             resp::run().await?;

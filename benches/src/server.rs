@@ -46,7 +46,7 @@ impl Drop for Guard {
     }
 }
 
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("platform");
     if path.exists() {
         Ok(path)
@@ -55,12 +55,12 @@ fn binary() -> Result<PathBuf> {
     }
 }
 
-fn dist() -> PathBuf {
+pub(crate) fn dist() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist")
 }
 
 /// Starts the daemon on a data directory and waits until it is ready; how long that took.
-async fn start(data: &Path) -> Result<(Guard, String, Duration)> {
+pub(crate) async fn start(data: &Path) -> Result<(Guard, String, Duration)> {
     start_with(data, &[]).await
 }
 

@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Encoded by the compiler itself: the typed set would drop the HTTP annotations, which it has no field for.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(compiler.file_descriptor_set())?;
+    let services = tonic_prost_build::configure().codec_path("crate::codec::Codec");
+    services.bytes(".").btree_map(".").compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -15,6 +15,15 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Builds a program of the daemon or the benchmarks.
+///
+/// Both packages are selected, whichever is wanted, so that their dependencies get the same features and are compiled once.
+pub(crate) fn build_beside_benches(root: &Path) -> Command {
+    let mut command = cargo(root);
+    command.args(["build", "--package", "platform-daemon", "--package", "platform-benches"]);
+    command
+}
+
 /// Runs to the end with the terminal of this task.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status().with_context(|| cannot_start(command))?;

@@ -20,8 +20,8 @@ const ADDRESS: &str = "127.0.0.1:8080";
 pub(crate) fn run(workspace: &Workspace, report: &Report, dev: bool, arguments: &[OsString]) -> Result<()> {
     plugins::build(workspace, report, Choice::default())?;
     report.step("build the daemon", || {
-        let mut cargo = process::cargo(&workspace.root);
-        cargo.args(["build", "--package", "platform-daemon"]);
+        let mut cargo = process::build_beside_benches(&workspace.root);
+        cargo.args(["--bin", "platform"]);
         if !dev {
             cargo.arg("--release");
         }

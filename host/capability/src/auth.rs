@@ -1,6 +1,6 @@
 //! `platform:auth`: what policies export, and the request that they ask about.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use platform_runtime::{Functions, function::Row};
 use wasmtime::component::Resource;
@@ -41,7 +41,14 @@ pub trait Facts: fmt::Debug + Send + Sync {
     fn header(&self, name: &str) -> Option<Cow<'_, str>>;
     /// What the gateway told: `method`, `host`, `path`, `query`, `scheme`, `source-address`, `gateway`, and its own.
     fn attribute(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// All that [`Facts::header`] answers, to be kept.
+    fn headers(&self) -> BTreeMap<String, String>;
+    /// All that [`Facts::attribute`] answers, to be kept.
+    fn attributes(&self) -> BTreeMap<String, String>;
 }
+
+/// Names of the attributes that gateways of every kind may tell.
+pub const ATTRIBUTES: [&str; 7] = ["gateway", "method", "path", "query", "host", "scheme", "source-address"];
 
 impl types::HostRequest for Guest {
     fn claim(&mut self, _: Resource<Request>, name: String) -> Option<String> {

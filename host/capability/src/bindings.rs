@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
             import platform:router/policy@0.1.0;
             import platform:config/types@0.1.0;
             import platform:config/store@0.1.0;
+            import platform:config/values@0.1.0;
             import platform:config/proposals@0.1.0;
             import platform:config/validator@0.1.0;
             import platform:config/source@0.1.0;
@@ -70,6 +71,7 @@ wasmtime::component::bindgen!({
         "platform:discovery/registry.list": async,
         "platform:discovery/registry.changes": async,
         "platform:discovery/registry.revision": async,
+        "platform:config/values.get": async,
     },
     with: {
         "platform:auth/types.request": crate::auth::Request,

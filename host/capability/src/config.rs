@@ -1,7 +1,9 @@
-//! `platform:config`: what stores, validators and sources export, and the proposal that validators ask about.
+//! `platform:config`: what stores, validators and sources export, the proposal that validators ask about, and what users of the
+//! capability import.
 
 use std::fmt;
 
+use async_trait::async_trait;
 use platform_runtime::{Functions, function::Row};
 use wasmtime::component::Resource;
 
@@ -11,7 +13,8 @@ pub use crate::bindings::platform::config::{
     validator::Refusal,
 };
 use crate::{
-    bindings::platform::config::{proposals, types},
+    bindings::platform::config::{proposals, types, values},
+    context::Call,
     functions::{LIFECYCLE, functions},
     guest::Guest,
     plugin::{Configure, Load, Save, SelfTest},
@@ -134,6 +137,21 @@ impl proposals::HostProposal for Guest {
 
     fn drop(&mut self, _: Resource<Proposal>) -> wasmtime::Result<()> {
         Ok(())
+    }
+}
+
+/// Values of configurations for guests that import them: answers under the grants and the context of the importer.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// See `platform:config/values`.
+    async fn get(&self, call: &Call, id: &str, path: &str) -> Result<Option<String>, Error>;
+}
+
+impl values::Host for Guest {
+    async fn get(&mut self, id: String, path: String) -> Result<Option<String>, Error> {
+        let backend = self.parts.config.as_deref();
+        let backend = backend.ok_or_else(|| Error::Unavailable("the plugin has no `config` grant".to_owned()))?;
+        backend.get(&self.nested(), &id, &path).await
     }
 }
 

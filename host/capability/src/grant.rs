@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::SlotKind;
 
-/// One permission. Written `storage`, `kv`, `discovery`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or
+/// One permission. Written `storage`, `kv`, `discovery`, `config`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or
 /// `env:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -17,6 +17,8 @@ pub enum Grant {
     Kv,
     /// The discovery capability (`platform:discovery/registry`).
     Discovery,
+    /// Values of configurations (`platform:config/values`).
+    Config,
     /// Clocks, random numbers and standard streams (WASI 0.2): by itself an empty environment, no files, no sockets.
     Wasi,
     /// TCP connections and HTTP requests to one host and port, by WASI.
@@ -38,7 +40,7 @@ pub type Grants = BTreeSet<Grant>;
 /// The text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
+    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
 )]
 pub struct InvalidGrant(String);
 
@@ -51,6 +53,7 @@ impl FromStr for Grant {
             "storage" => Ok(Self::Storage),
             "kv" => Ok(Self::Kv),
             "discovery" => Ok(Self::Discovery),
+            "config" => Ok(Self::Config),
             "wasi" => Ok(Self::Wasi),
             _ if let Some(directory) = text.strip_prefix("files:") => {
                 let is_plain = !directory.split('/').any(|part| part == "..") && !directory.contains('\0');
@@ -101,6 +104,7 @@ impl fmt::Display for Grant {
             Self::Storage => f.write_str("storage"),
             Self::Kv => f.write_str("kv"),
             Self::Discovery => f.write_str("discovery"),
+            Self::Config => f.write_str("config"),
             Self::Wasi => f.write_str("wasi"),
             Self::Network { host, port } => write!(f, "network:{host}:{port}"),
             Self::Files(directory) => write!(f, "files:{directory}"),
@@ -140,11 +144,14 @@ pub fn need(interface: &str) -> Need {
         | "platform:event/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
+        "platform:config/values" => Need::Grant(Grant::Config),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
         "platform:config/proposals" => Need::Slot(SlotKind::ConfigValidator),
         "platform:event/candidates" => Need::Slot(SlotKind::EventFilter),
-        _ if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") => Need::Network,
+        _ if ["wasi:sockets/", "wasi:http/", "wasi:tls/"].iter().any(|package| name.starts_with(package)) => {
+            Need::Network
+        }
         _ if ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
             .iter()
             .any(|package| name.starts_with(package)) =>
@@ -165,6 +172,7 @@ mod tests {
             "storage",
             "kv",
             "discovery",
+            "config",
             "wasi",
             "network:redis.internal:6379",
             "network:[::1]:80",
@@ -201,6 +209,7 @@ mod tests {
         assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
         assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
         assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Network);
+        assert_eq!(need("wasi:tls/types@0.2.0-draft"), Need::Network);
         assert_eq!(need("evil:thing/x"), Need::Unknown);
     }
 }

@@ -11,7 +11,7 @@ use platform_storage::{Scope, Storage};
 
 use crate::{
     auth::Facts,
-    config::Proposed,
+    config::{self, Proposed},
     context::{Call, CallContext},
     discovery,
     event::Draft,
@@ -36,6 +36,8 @@ pub struct GuestParts {
     pub kv: Option<Arc<dyn kv::Backend>>,
     /// The discovery capability, when granted.
     pub discovery: Option<Arc<dyn discovery::Backend>>,
+    /// Values of configurations, when granted.
+    pub config: Option<Arc<dyn config::Backend>>,
     /// What of the machine it may reach.
     pub reach: Reach,
 }

@@ -21,6 +21,9 @@ use crate::{
 /// The interface that a provider exports.
 pub const INTERFACE: &str = "platform:kv/store@0.1.0";
 
+/// The interface that a provider exports when it can take over what another one holds.
+pub const TAKEOVER: &str = "platform:kv/takeover@0.1.0";
+
 functions! { "platform:kv/store@0.1.0" from LIFECYCLE;
     /// Reads a key.
     Get = "get" (&'a str) -> (Result<Option<Entry>, Error>,);

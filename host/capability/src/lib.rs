@@ -23,6 +23,7 @@ pub mod plugin;
 pub mod router;
 pub mod storage;
 pub mod sync;
+mod trust;
 mod wasi;
 
 pub use context::{Call, CallContext, Caller, NAMESPACE_DEFAULT};
@@ -32,4 +33,5 @@ pub use grant::{Grant, Grants, InvalidGrant, Need, need};
 pub use guest::{Guest, GuestParts};
 pub use linker::{LinkError, Linked, link};
 pub use name::{InvalidName, Name};
+pub use trust::{TlsError, Trust, TrustConfig, TrustError};
 pub use wasi::Reach;

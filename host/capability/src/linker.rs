@@ -108,10 +108,19 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         asynchronous = true;
         platform::discovery::registry::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
     }
+    if imported("platform:config/values") {
+        asynchronous = true;
+        platform::config::values::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
+    }
     if imported("wasi:") {
         asynchronous = true;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    }
+    if imported("wasi:tls/") {
+        let mut draft = wasmtime_wasi_tls::p2::LinkOptions::default();
+        draft.tls(true);
+        wasmtime_wasi_tls::p2::add_to_linker(&mut linker, &draft)?;
     }
     Ok(Linked { linker, asynchronous })
 }

@@ -1,5 +1,5 @@
 //! WASI 0.2 for guests that were granted it: clocks, random numbers, standard error to the log; files, variables of the
-//! environment, sockets and HTTP only as far as they were granted.
+//! environment, sockets, TLS over them and HTTP only as far as they were granted.
 
 use std::sync::Arc;
 
@@ -7,14 +7,16 @@ use wasmtime_wasi::{FsPerms, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView, default_send_request,
 };
+use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxBuilder, WasiTlsCtxView, WasiTlsView};
 
 use crate::{
     grant::{Grant, Grants},
     guest::Guest,
+    trust::Trust,
 };
 
 /// What of the machine a plugin may reach.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Reach {
     /// Hosts and ports that it may connect to.
     network: Arc<[(String, u16)]>,
@@ -22,29 +24,29 @@ pub struct Reach {
     directories: Vec<String>,
     /// Variables that it sees.
     variables: Vec<(String, String)>,
+    /// Whom its connections trust.
+    trust: Trust,
 }
 
 impl Reach {
     /// What grants open. Variables are those that the environment has now.
     #[must_use]
-    pub fn of(grants: &Grants) -> Self {
-        let mut reach = Self::default();
-        let mut network = Vec::new();
+    pub fn of(grants: &Grants, trust: &Trust) -> Self {
+        let (mut network, mut directories, mut variables) = (Vec::new(), Vec::new(), Vec::new());
         for grant in grants {
             match grant {
                 Grant::Network { host, port } => network.push((host.clone(), *port)),
-                Grant::Files(directory) => reach.directories.push(directory.clone()),
-                Grant::Env(name) => reach.variables.extend(variables(name)),
-                Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Wasi => {}
+                Grant::Files(directory) => directories.push(directory.clone()),
+                Grant::Env(name) => variables.extend(present(name)),
+                Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Wasi => {}
             }
         }
-        reach.network = network.into();
-        reach
+        Self { network: network.into(), directories, variables, trust: trust.clone() }
     }
 }
 
 /// Variables of a name, or of all that begin with what stands before its `*`. What is not Unicode is left out.
-fn variables(granted: &str) -> impl Iterator<Item = (String, String)> + use<> {
+fn present(granted: &str) -> impl Iterator<Item = (String, String)> + use<> {
     let (stem, all) = match granted.strip_suffix('*') {
         Some(stem) => (stem.to_owned(), true),
         None => (granted.to_owned(), false),
@@ -60,6 +62,7 @@ pub(crate) struct Wasi {
     context: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
+    tls: WasiTlsCtx,
     table: ResourceTable,
 }
 
@@ -100,7 +103,8 @@ impl Wasi {
             }
         }
         let hooks = Hooks(Arc::clone(&reach.network));
-        Self { context: builder.build(), http: WasiHttpCtx::new(), hooks, table: ResourceTable::new() }
+        let tls = WasiTlsCtxBuilder::new().provider(Box::new(reach.trust.clone())).build();
+        Self { context: builder.build(), http: WasiHttpCtx::new(), hooks, tls, table: ResourceTable::new() }
     }
 }
 
@@ -162,5 +166,12 @@ impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let wasi = self.wasi();
         WasiHttpCtxView { ctx: &mut wasi.http, hooks: &mut wasi.hooks, table: &mut wasi.table }
+    }
+}
+
+impl WasiTlsView for Guest {
+    fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        let wasi = self.wasi();
+        WasiTlsCtxView { ctx: &mut wasi.tls, table: &mut wasi.table }
     }
 }

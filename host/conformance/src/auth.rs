@@ -1,6 +1,6 @@
 //! What every component for `auth.policy` promises, whatever it decides.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use platform_capability::{Call, auth::Facts};
 use platform_dataplane::Verdict;
@@ -34,6 +34,15 @@ impl Facts for Text {
 
     fn attribute(&self, _name: &str) -> Option<Cow<'_, str>> {
         (!self.0.is_empty()).then(|| self.0.as_str().into())
+    }
+
+    /// Nothing is kept of what a check asks.
+    fn headers(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 }
 

@@ -5,7 +5,7 @@ mod keys;
 mod order;
 mod takeover;
 
-use platform_capability::kv::{Action, Condition, Conflict, Content, Entry, Error, Expiry, Write};
+use platform_capability::kv::{self, Action, Condition, Conflict, Content, Entry, Error, Expiry, Write};
 use platform_dataplane::CallError;
 
 use crate::{
@@ -19,6 +19,7 @@ pub(crate) const SUITE: &[Check] = checks! {
     "large-values" "values of 8 MiB come back whole; an answer beyond 16 MiB is refused as too large" keys::large,
     "namespaces" "what one namespace holds is not seen from another" keys::namespaces,
     "numbers" "increments add up, also when they come at the same time; what is no number is refused" keys::numbers,
+    "numbers-at-the-edge" "increments are exact in 64 bits, keep the expiry, and leave alone what they refuse" keys::numbers_at_the_edge,
     "expiry" "a key goes when its time has come, and not before; conditions and watchers hear of it" keys::expiry,
     "usage" "used tells keys and bytes exactly" keys::usage,
     "conditions" "a write whose condition does not hold changes nothing and tells the key and its revision" commits::conditions,
@@ -26,8 +27,9 @@ pub(crate) const SUITE: &[Check] = checks! {
     "isolation" "reads and commits of several keys are of one moment" commits::transfers,
     "scan" "a scan yields each key of the prefix once, in byte order, page by page" order::scan,
     "changes" "every change comes once, in order, from the revision asked for, those of one commit together" order::changes,
-    "takeover" "what another store holds is taken over with its revisions and ends, and nobody is told" takeover::takes_over,
-    "fences" "fences are told, taken over, and never go back" takeover::fences,
+    "takeover" "what another store holds is taken over with its revisions and ends, and nobody is told" takeover::takes_over where kv::TAKEOVER,
+    "ends-elsewhere" "what had ended in another store already is never read, and its end is told" takeover::ends where kv::TAKEOVER,
+    "fences" "fences are told, taken over, and never go back" takeover::fences where kv::TAKEOVER,
 };
 
 fn put(key: &str, value: &str) -> Write {

@@ -37,6 +37,8 @@ pub struct Check {
     pub name: &'static str,
     /// What is promised, in a sentence.
     pub promise: &'static str,
+    /// The interface that a component may leave out, and its promise with it; none when every component keeps the promise.
+    pub optional: Option<&'static str>,
     run: fn(Subject) -> LocalBoxFuture<'static, Checked>,
 }
 
@@ -52,9 +54,13 @@ pub struct Outcome {
 }
 
 impl Check {
-    /// Checks the promise on what is bound to the check's slot.
-    pub async fn run(self, subject: Subject) -> Outcome {
+    /// Checks the promise on what is bound to the check's slot, a component with these exports.
+    pub async fn run(self, subject: Subject, exports: &[String]) -> Outcome {
         let begun = clock::now();
+        if let Some(interface) = self.optional.filter(|interface| !exports.iter().any(|export| export == interface)) {
+            let result = Err(Failure::NotMade(format!("the component does not export `{interface}`")));
+            return Outcome { check: self, took: Duration::ZERO, result };
+        }
         let result = match tokio::time::timeout(TIME, (self.run)(subject)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(format!("the check did not end within {} s", TIME.as_secs()))),
@@ -81,10 +87,18 @@ pub fn suite(kind: SlotKind) -> &'static [Check] {
     }
 }
 
-/// Checks of a suite: for each its name, the promise, and the function that checks it.
+/// Checks of a suite: for each its name, the promise, and the function that checks it; after `where` the optional interface
+/// that the promise is of.
 macro_rules! checks {
-    ($($name:literal $promise:literal $run:path,)*) => {
-        &[$($crate::Check { name: $name, promise: $promise, run: |subject| Box::pin($run(subject)) }),*]
+    ($($name:literal $promise:literal $run:path $(where $interface:path)?,)*) => {
+        &[$($crate::Check {
+            name: $name,
+            promise: $promise,
+            optional: checks!(@optional $($interface)?),
+            run: |subject| Box::pin($run(subject)),
+        }),*]
     };
+    (@optional) => { None };
+    (@optional $interface:path) => { Some($interface) };
 }
 pub(crate) use checks;

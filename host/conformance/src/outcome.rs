@@ -8,10 +8,16 @@ use platform_dataplane::{CallError, Event};
 /// Longest form of a value in a message, in bytes.
 const SHOWN_BYTES: usize = 300;
 
-/// A promise that was not kept.
+/// Why a check did not find that its promise is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(String);
+pub enum Failure {
+    /// The promise was not kept.
+    #[error("{0}")]
+    Broken(String),
+    /// The promise is not made: it is of something optional that the component says it can't do.
+    #[error("{0}")]
+    NotMade(String),
+}
 
 /// What came of a check.
 pub type Checked = Result<(), Failure>;
@@ -20,7 +26,7 @@ impl Failure {
     /// A failure in these words: what was done, what was promised, what was found instead.
     #[must_use]
     pub fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+        Self::Broken(words.into())
     }
 }
 

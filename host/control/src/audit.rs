@@ -40,9 +40,10 @@ pub struct AuditRecord {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {
-    /// Who asked: a subject, or `config` for the configuration file.
+    /// Who asked: a subject, `config` for the configuration file, or `daemon` for a daemon itself.
     pub caller: String,
-    /// What was asked: `install`, `grant`, `bind`, `unbind`, `rollback` or `uninstall`.
+    /// What was asked: `install`, `grant`, `bind`, `rollout`, `promote`, `abort`, `unbind`, `rollback`, `uninstall`, `revoke` or
+    /// `withdraw`; `stop` for a rollout that stopped by itself.
     pub action: String,
     /// Slot or plugin that it was about.
     pub subject: String,

@@ -10,8 +10,11 @@ mod grant;
 mod install;
 mod objects;
 mod restore;
+mod revoke;
 mod rollback;
+mod rollout;
 mod tell;
+mod trust;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use platform_base::{TaskGroup, clock};
 use platform_dataplane::{Plane, SlotName, SlotStatus};
 use platform_runtime::{Artifacts, Mode};
@@ -42,8 +45,10 @@ use crate::{
 pub use apply::{Applied, Change};
 pub use bind::{Bind, LinkRequest};
 pub use grant::GrantChange;
-pub use install::{Install, Installed};
+pub use install::{Install, Installed, Upgrade};
 pub use restore::Restored;
+pub use rollout::RolloutView;
+pub use trust::{Advisories, RevokedRule, Trust};
 
 /// Components that are looked at and compiled at once; each may be 64 MiB.
 const INSTALLS_MAX: usize = 2;
@@ -80,12 +85,16 @@ pub struct Control {
     state: State,
     daemons: Followed<Daemons>,
     audit: Audit,
+    /// Whose components are let in.
+    trust: RwLock<Arc<Trust>>,
     installs: Semaphore,
     /// Held while a component's file and its record are made or removed together.
     installed: tokio::sync::Mutex<()>,
     turns: Mutex<HashMap<SlotName, Arc<tokio::sync::Mutex<()>>>>,
     /// Why slots don't hold what they should.
     problems: Mutex<BTreeMap<SlotName, Arc<Problem>>>,
+    /// The last rollout of each slot that has ended here.
+    ended: Mutex<BTreeMap<SlotName, Arc<rollout::Ended>>>,
     /// Told when what this daemon serves, or why it does not, may have changed.
     served: Notify,
 }
@@ -107,6 +116,8 @@ pub struct PluginView {
     pub bound: Vec<SlotName>,
     /// How the daemons do that share the storage, for each of these slots; none where nobody shares it.
     pub daemons: Vec<DaemonView>,
+    /// Why it was revoked; none when it was not.
+    pub revoked: Option<String>,
 }
 
 /// A slot: what it should hold, and how it does.
@@ -122,6 +133,8 @@ pub struct SlotView {
     pub problem: String,
     /// How it fares, when anything serves.
     pub status: Option<SlotStatus>,
+    /// What is tried beside it, or was until it stopped by itself.
+    pub rollout: Option<RolloutView>,
     /// How the daemons do that share the storage; none where nobody shares it.
     pub daemons: Vec<DaemonView>,
 }
@@ -154,10 +167,12 @@ impl Control {
             daemon: parts.daemon,
             audit: Audit::new(Arc::clone(&parts.storage)),
             storage: parts.storage,
+            trust: RwLock::default(),
             installs: Semaphore::new(INSTALLS_MAX),
             installed: tokio::sync::Mutex::default(),
             turns: Mutex::default(),
             problems: Mutex::default(),
+            ended: Mutex::default(),
             served: Notify::new(),
         }))
     }
@@ -191,7 +206,8 @@ impl Control {
         let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, &plugin));
         let bindings: Vec<_> = view.bindings().filter(|(_, binding)| uses(binding)).collect();
         let daemons = bindings.iter().flat_map(|(slot, binding)| self.towards(slot, binding.generation)).collect();
-        PluginView { plugin, bound: bindings.into_iter().map(|(slot, _)| slot.clone()).collect(), daemons }
+        let revoked = view.revocation(plugin.digest).map(|revocation| revocation.reason.clone());
+        PluginView { plugin, revoked, bound: bindings.into_iter().map(|(slot, _)| slot.clone()).collect(), daemons }
     }
 
     /// Bound slots in the order of names.
@@ -226,7 +242,8 @@ impl Control {
         };
         let ready = problem.is_empty();
         let daemons = self.towards(name, binding.generation);
-        SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status, daemons }
+        let rollout = self.rollout_view(name, status.as_ref());
+        SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status, rollout, daemons }
     }
 
     /// Whether every bound slot serves.

@@ -46,6 +46,9 @@ fn calls(view: &View, binding: &BindingRecord) -> Calls {
                 Need::Grant(grant @ Grant::Discovery) if link.grants.contains(&grant) => {
                     calls.insert(SlotKind::DiscoveryRegistry)
                 }
+                Need::Grant(grant @ Grant::Config) if link.grants.contains(&grant) => {
+                    calls.insert(SlotKind::ConfigStore)
+                }
                 _ => false,
             };
         }
@@ -59,7 +62,7 @@ fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -
         let own = slots.keys().find(|name| name.kind == kind && name.qualifier.as_ref() == namespace);
         own.or_else(|| slots.keys().find(|name| name.kind == kind && name.qualifier.is_none())).copied()
     };
-    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry] {
+    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry, SlotKind::ConfigStore] {
         let mut path: Vec<&SlotName> = Vec::new();
         let mut open: Vec<(usize, &SlotName)> = provider(kind).map(|start| (0, start)).into_iter().collect();
         while let Some((depth, next)) = open.pop() {

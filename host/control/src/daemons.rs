@@ -37,6 +37,9 @@ pub(crate) struct DaemonRecord {
 pub(crate) struct Served {
     /// The generation; 0 when nothing serves.
     pub(crate) generation: u64,
+    /// The generation that is tried beside it, 0 without one.
+    #[serde(default)]
+    pub(crate) candidate: u64,
     /// The generation that could not be brought to serve, 0 without one.
     #[serde(default)]
     pub(crate) failed: u64,
@@ -48,7 +51,7 @@ pub(crate) struct Served {
 /// How far a daemon is on the way to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Following {
-    /// It serves the generation, or a later one.
+    /// It serves or tries the generation, or a later one.
     There,
     /// It serves an earlier one, or none, and is on its way.
     Behind,
@@ -108,7 +111,7 @@ impl Daemons {
     pub(crate) fn towards(&self, slot: &SlotName, wanted: u64) -> Vec<DaemonView> {
         let view = |(id, record): (&String, &Arc<DaemonRecord>)| {
             let served = record.slots.get(slot).cloned().unwrap_or_default();
-            let following = match served.generation {
+            let following = match served.generation.max(served.candidate) {
                 generation if generation >= wanted => Following::There,
                 _ if served.failed >= wanted => Following::Failed,
                 _ => Following::Behind,
@@ -155,7 +158,7 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let (one, other) = (Daemons::open(Arc::clone(&storage)).await.unwrap(), Daemons::open(storage).await.unwrap());
         let slot: SlotName = "kv.store".parse().unwrap();
-        let served = Served { generation: 4, failed: 5, problem: "no".to_owned() };
+        let served = Served { generation: 4, failed: 5, problem: "no".to_owned(), ..Served::default() };
         let record = DaemonRecord { address: "a:1".to_owned(), slots: BTreeMap::from([(slot.clone(), served)]) };
         one.say("d1", &record, None).await.unwrap();
         one.say("d1", &record, Some(&record)).await.unwrap();

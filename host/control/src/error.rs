@@ -5,9 +5,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use platform_capability::{InvalidGrant, InvalidName, LinkError, SlotKind};
-use platform_dataplane::{BindError, CarryError, InvalidFailureMode, InvalidSlotName, PrepareError, SlotName};
+use platform_dataplane::{
+    BindError, CarryError, InvalidFailureMode, InvalidPlan, InvalidSlotName, PrepareError, SlotName,
+};
 use platform_document::SchemaError;
 use platform_runtime::Digest;
+use platform_signing::{InvalidEvidence, Untrusted};
 
 use crate::{inspect::Rejection, record::InvalidReference, settings};
 
@@ -42,6 +45,38 @@ pub enum Error {
     /// The file is nothing that can be installed.
     #[error("the component is refused: {0}")]
     Rejected(#[from] Rejection),
+    /// It is not signed as its name asks for.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// What should be a signature is none.
+    #[error("a signature that came with the component can't be used: {0}")]
+    Signature(#[from] InvalidEvidence),
+    /// More signatures than are kept.
+    #[error(
+        "{given} signatures came with the component; at most {max} are taken, leave out those of keys that nobody asks for"
+    )]
+    TooManySignatures {
+        /// How many came.
+        given: usize,
+        /// The most.
+        max: usize,
+    },
+    /// The component is revoked.
+    #[error("`{plugin}` is revoked: {reason}; use another version, or `platform plugin revoke {digest} --withdraw`")]
+    Revoked {
+        /// The plugin.
+        plugin: String,
+        /// Its digest.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// A revocation without a reason.
+    #[error("a revocation needs a reason; whoever can't use the component will read it")]
+    NoReason,
+    /// The component is not revoked.
+    #[error("`{0}` is not revoked; `platform plugin revocations` shows what is")]
+    NotRevoked(Digest),
     /// The file is too large to be looked at.
     #[error("`{}` is larger than {} MiB; a component of that size can't be installed", path.display(), max >> 20)]
     FileTooLarge {
@@ -176,6 +211,39 @@ pub enum Error {
     /// Nothing is bound.
     #[error("nothing is bound to `{0}`")]
     NotBound(SlotName),
+    /// A rollout can't go by that plan.
+    #[error(transparent)]
+    Plan(#[from] InvalidPlan),
+    /// The slot holds what can't be tried beside another.
+    #[error(
+        "`{0}` can't have a rollout: its plugins keep what others read, and a candidate would miss what went past it; rollouts \
+         are for `auth.policy`, `router.policy`, `event.filter` and `config.validator`"
+    )]
+    RolloutKind(SlotName),
+    /// A candidate is being tried.
+    #[error(
+        "generation {generation} is being rolled out to `{slot}`; `platform plugin promote {slot}` or `platform plugin abort \
+         {slot}` first"
+    )]
+    RolloutRunning {
+        /// The slot.
+        slot: SlotName,
+        /// The candidate.
+        generation: u64,
+    },
+    /// The candidate was tried and failed.
+    #[error(
+        "the rollout to `{slot}` stopped by itself: {why}; to have the candidate serve all the same, bind it at once"
+    )]
+    RolloutStopped {
+        /// The slot.
+        slot: SlotName,
+        /// Why it stopped.
+        why: String,
+    },
+    /// No candidate is being tried.
+    #[error("nothing is being rolled out to `{0}`; `platform plugin bind {0} NAME --canary PERCENT` begins")]
+    NoRollout(SlotName),
     /// The plugin could not be made ready to serve.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -249,6 +317,9 @@ impl Error {
             Self::Rejected(_) | Self::FileTooLarge { .. } | Self::Name(_) | Self::Reference(_) | Self::Version(_) => {
                 Kind::InvalidArgument
             }
+            Self::Signature(_) | Self::TooManySignatures { .. } | Self::NoReason => Kind::InvalidArgument,
+            Self::Untrusted(_) | Self::Revoked { .. } => Kind::FailedPrecondition,
+            Self::NotRevoked(_) => Kind::NotFound,
             Self::Unnamed(_) | Self::SlotName(_) | Self::Grant(_) | Self::FailureMode(_) | Self::Mode(_) => {
                 Kind::InvalidArgument
             }
@@ -257,9 +328,13 @@ impl Error {
             | Self::WrongSlot { .. }
             | Self::PageToken(_)
             | Self::Declared(_) => Kind::InvalidArgument,
+            Self::Plan(_) | Self::RolloutKind(_) => Kind::InvalidArgument,
+            Self::RolloutRunning { .. } | Self::RolloutStopped { .. } => Kind::FailedPrecondition,
             Self::Settings { error: settings::Error::Schema(SchemaError::Busy), .. } => Kind::Unavailable,
             Self::Settings { .. } => Kind::InvalidArgument,
-            Self::UnknownPlugin(_) | Self::UnknownGeneration { .. } | Self::NotBound(_) => Kind::NotFound,
+            Self::UnknownPlugin(_) | Self::UnknownGeneration { .. } | Self::NotBound(_) | Self::NoRollout(_) => {
+                Kind::NotFound
+            }
             Self::VersionTaken { .. } => Kind::AlreadyExists,
             Self::CarryShared | Self::NotShared(_) => Kind::FailedPrecondition,
             Self::InUse { .. } | Self::Cycle(_) | Self::OtherGeneration { .. } | Self::PartlyGranted { .. } => {
@@ -283,6 +358,11 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Rejected(rejection) => rejection.reason(),
+            Self::Untrusted(_) => "SIGNATURE_MISSING",
+            Self::Signature(_) | Self::TooManySignatures { .. } => "SIGNATURE_INVALID",
+            Self::Revoked { .. } => "COMPONENT_REVOKED",
+            Self::NoReason => "REASON_MISSING",
+            Self::NotRevoked(_) => "REVOCATION_NOT_FOUND",
             Self::FileTooLarge { .. } => "COMPONENT_TOO_LARGE",
             Self::File { .. } => "FILE_UNREADABLE",
             Self::Damaged { .. } => "COMPONENT_DAMAGED",
@@ -305,6 +385,11 @@ impl Error {
             Self::OtherGeneration { .. } => "GENERATION_MISMATCH",
             Self::UnknownGeneration { .. } => "GENERATION_NOT_FOUND",
             Self::NotBound(_) => "SLOT_NOT_BOUND",
+            Self::Plan(_) => "ROLLOUT_INVALID",
+            Self::RolloutKind(_) => "ROLLOUT_UNSUPPORTED",
+            Self::RolloutRunning { .. } => "ROLLOUT_RUNNING",
+            Self::RolloutStopped { .. } => "ROLLOUT_STOPPED",
+            Self::NoRollout(_) => "ROLLOUT_NOT_FOUND",
             Self::Prepare(error) => prepare(error).1,
             Self::Bind(error) => bind(error).1,
             Self::Carry(CarryError::Kind(_) | CarryError::Elsewhere { .. }) => "CARRY_INVALID",
@@ -344,7 +429,7 @@ fn bind(error: &BindError) -> (Kind, &'static str) {
         BindError::Handover { .. } => (Kind::FailedPrecondition, "HANDOVER_FAILED"),
         BindError::NotKept { .. } => (Kind::NotFound, "GENERATION_NOT_FOUND"),
         BindError::NotBound(_) => (Kind::NotFound, "SLOT_NOT_BOUND"),
-        BindError::Generation { .. } => (Kind::Aborted, "CHANGED_CONCURRENTLY"),
+        BindError::Generation { .. } | BindError::Rollout { .. } => (Kind::Aborted, "CHANGED_CONCURRENTLY"),
         _ => (Kind::Internal, "INTERNAL"),
     }
 }

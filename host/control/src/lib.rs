@@ -33,10 +33,13 @@ pub mod file;
 
 pub use audit::{AuditEvent, AuditRecord};
 pub use control::{
-    Applied, Bind, Change, Control, ControlParts, GrantChange, Install, Installed, LinkRequest, PluginView, Restored,
-    SlotView, parse_mode,
+    Advisories, Applied, Bind, Change, Control, ControlParts, GrantChange, Install, Installed, LinkRequest, PluginView,
+    Restored, RevokedRule, RolloutView, SlotView, Trust, Upgrade, parse_mode,
 };
 pub use daemons::{DaemonView, Following};
 pub use error::{Error, Kind, Result};
 pub use page::{Page, PageRequest};
-pub use record::{BindingRecord, InvalidReference, LimitChanges, Link, PluginKey, PluginRecord, Reference};
+pub use record::{
+    BindingRecord, InvalidReference, LimitChanges, Link, PluginKey, PluginRecord, Reference, Revocation, RolloutRecord,
+    StopRecord,
+};

@@ -3,8 +3,9 @@
 use std::{fmt, str::FromStr};
 
 use platform_capability::{Grants, InvalidName, Name, SlotKind};
-use platform_dataplane::FailureMode;
+use platform_dataplane::{FailureMode, Plan};
 use platform_runtime::{Digest, InvalidDigest, Limits, Mode};
+use platform_signing::Evidence;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Longest version, in bytes.
 const VERSION_BYTES_MAX: usize = 64;
+/// Signatures of a plugin that are kept.
+pub(crate) const SIGNATURES_MAX: usize = 16;
 
 /// Name and version of a plugin, in the order of names and versions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +86,12 @@ pub struct PluginRecord {
     /// Name of its bytes among the objects of the storage; none when nobody shared the storage yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
+    /// Signatures that came with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Evidence>,
+    /// Id of the key by whose signature it was let in; none where no signature was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Digest>,
     /// When it was installed: unix time in milliseconds.
     pub installed_ms: u64,
     /// Who installed it.
@@ -94,6 +103,16 @@ impl PluginRecord {
     #[must_use]
     pub fn label(&self) -> String {
         format!("{}@{}", self.name, self.version)
+    }
+
+    /// The same with signatures that came later.
+    pub(crate) fn signed(&self, signatures: &[Evidence], signer: Option<Digest>) -> Self {
+        let mut record = self.clone();
+        record.signatures.retain(|signature| !signatures.contains(signature));
+        record.signatures.splice(..0, signatures.iter().cloned());
+        record.signatures.truncate(SIGNATURES_MAX);
+        record.signer = signer.or(record.signer);
+        record
     }
 
     pub(crate) fn key(&self) -> Result<PluginKey> {
@@ -159,6 +178,40 @@ impl BindingRecord {
     pub(crate) fn serves_like(&self, other: &Self) -> bool {
         self.chain == other.chain && self.failure == other.failure && self.fallback == other.fallback
     }
+}
+
+/// A candidate that is tried beside what a slot holds, or was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// What the slot holds when it is promoted.
+    pub candidate: BindingRecord,
+    /// How it is tried.
+    pub plan: Plan,
+    /// Why it is tried no more, when a daemon stopped it by itself.
+    #[serde(default)]
+    pub stopped: Option<StopRecord>,
+}
+
+/// Why a rollout stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRecord {
+    /// In words.
+    pub why: String,
+    /// When: unix time in milliseconds.
+    pub time_ms: u64,
+}
+
+/// An advisory against a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Why, as the one who made it said.
+    pub reason: String,
+    /// When: unix time in milliseconds.
+    pub revoked_ms: u64,
+    /// Who made it.
+    pub revoked_by: String,
 }
 
 /// How a caller names a plugin.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use crate::{
     error::{Error, Result},
     followed::{Fold, Followed},
-    record::{BindingRecord, PluginKey, PluginRecord, Reference},
+    record::{BindingRecord, PluginKey, PluginRecord, Reference, Revocation, RolloutRecord},
 };
 
 /// The table of the desired state.
@@ -28,6 +28,7 @@ const PLUGIN: &str = "plugin:";
 const SLOT: &str = "slot:";
 const BINDING: &str = "binding:";
 const DECLARED: &str = "declared:";
+const REVOKED: &str = "revoked:";
 
 /// A slot as it should be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,13 +38,41 @@ pub(crate) struct SlotRecord {
     /// What it holds; none when it was unbound.
     #[serde(serialize_with = "serialize_shared", deserialize_with = "deserialize_shared")]
     pub(crate) current: Option<Arc<BindingRecord>>,
+    /// What is tried beside it, or was until it stopped by itself.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serialize_shared",
+        deserialize_with = "deserialize_shared"
+    )]
+    pub(crate) rollout: Option<Arc<RolloutRecord>>,
 }
 
-fn serialize_shared<S: Serializer>(current: &Option<Arc<BindingRecord>>, serializer: S) -> Result<S::Ok, S::Error> {
-    current.as_deref().serialize(serializer)
+impl SlotRecord {
+    /// What is tried beside what the slot holds.
+    pub(crate) fn running(&self) -> Option<&Arc<RolloutRecord>> {
+        self.rollout.as_ref().filter(|rollout| rollout.stopped.is_none())
+    }
+
+    /// Nothing else may change while a candidate is tried: what it is compared with would be another.
+    pub(crate) fn check_settled(&self, slot: &SlotName) -> Result<()> {
+        match self.running() {
+            Some(running) => {
+                let generation = running.candidate.generation;
+                Err(Error::RolloutRunning { slot: slot.clone(), generation })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
-fn deserialize_shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<BindingRecord>>, D::Error> {
+fn serialize_shared<T: Serialize, S: Serializer>(shared: &Option<Arc<T>>, serializer: S) -> Result<S::Ok, S::Error> {
+    shared.as_deref().serialize(serializer)
+}
+
+fn deserialize_shared<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Arc<T>>, D::Error> {
     Ok(Option::deserialize(deserializer)?.map(Arc::new))
 }
 
@@ -60,6 +89,7 @@ pub(crate) struct View {
     plugins: BTreeMap<PluginKey, Kept<Arc<PluginRecord>>>,
     slots: BTreeMap<SlotName, Kept<SlotRecord>>,
     declared: BTreeMap<String, Kept<String>>,
+    revoked: BTreeMap<Digest, Arc<Revocation>>,
 }
 
 /// One change within a commit.
@@ -74,6 +104,8 @@ pub(crate) enum Edit {
     /// What the configuration file of a daemon said of an entry when it was last applied.
     PutDeclared(String, String, String),
     RemoveDeclared(String, String),
+    PutRevocation(Arc<Revocation>),
+    RemoveRevocation(Digest),
 }
 
 impl View {
@@ -112,6 +144,20 @@ impl View {
             kept.value = Arc::clone(plugin);
         }
         Ok(next)
+    }
+
+    /// Components that are not to be used any more.
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = &Arc<Revocation>> {
+        self.revoked.values()
+    }
+
+    pub(crate) fn revocation(&self, digest: Digest) -> Option<&Arc<Revocation>> {
+        self.revoked.get(&digest)
+    }
+
+    /// The first plugin of a binding that is revoked, and why.
+    pub(crate) fn revoked_in(&self, binding: &BindingRecord) -> Option<(String, &Arc<Revocation>)> {
+        binding.links().find_map(|link| Some((link.label(), self.revocation(link.digest)?)))
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (&SlotName, &SlotRecord)> {
@@ -202,7 +248,7 @@ impl State {
 }
 
 impl Fold for View {
-    const PREFIXES: &'static [&'static str] = &[PLUGIN, SLOT, DECLARED];
+    const PREFIXES: &'static [&'static str] = &[PLUGIN, SLOT, DECLARED, REVOKED];
 
     fn put(&mut self, entry: &Entry) -> Result<()> {
         let (key, revision) = (entry.key.as_str(), entry.revision);
@@ -215,6 +261,9 @@ impl Fold for View {
             let value = String::from_utf8(entry.value.to_vec());
             let value = value.map_err(|error| Error::Record { key: key.to_owned(), why: error.to_string() })?;
             self.declared.insert(declared.to_owned(), Kept { value, revision });
+        } else if key.starts_with(REVOKED) {
+            let value: Revocation = decode(key, &entry.value)?;
+            self.revoked.insert(value.digest, Arc::new(value));
         }
         Ok(())
     }
@@ -226,6 +275,11 @@ impl Fold for View {
             self.slots.remove(&slot_name(key, name)?);
         } else if let Some(declared) = key.strip_prefix(DECLARED) {
             self.declared.remove(declared);
+        } else if let Some(digest) = key.strip_prefix(REVOKED) {
+            let unreadable = |error: platform_runtime::InvalidDigest| error.to_string();
+            let digest: Result<Digest, _> = digest.parse();
+            let digest = digest.map_err(|error| Error::Record { key: key.to_owned(), why: unreadable(error) })?;
+            self.revoked.remove(&digest);
         }
         Ok(())
     }
@@ -269,11 +323,19 @@ fn write(view: &View, edit: &Edit) -> Result<Write> {
             let key = format!("{DECLARED}{}", declared_key(daemon, entry));
             Write::Delete { key, condition: Condition::Always }
         }
+        Edit::PutRevocation(revocation) => {
+            put(revocation_key(revocation.digest), encode(revocation.as_ref())?, Condition::Always)
+        }
+        Edit::RemoveRevocation(digest) => Write::Delete { key: revocation_key(*digest), condition: Condition::Always },
     })
 }
 
 fn plugin_key(key: &PluginKey) -> String {
     format!("{PLUGIN}{}:{}", key.name, key.version)
+}
+
+fn revocation_key(digest: Digest) -> String {
+    format!("{REVOKED}{digest}")
 }
 
 fn binding_key(slot: &SlotName, generation: u64) -> String {

@@ -187,7 +187,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Failure> {
     let mut builder = match command {
         // They run components or a storage in this process, which must not wait for those who ask them.
-        ClientCommand::Plugin(plugin::Command::Verify(_)) | ClientCommand::Storage(_) => {
+        ClientCommand::Plugin(plugin::Command::Verify(_) | plugin::Command::Replay(_)) | ClientCommand::Storage(_) => {
             tokio::runtime::Builder::new_multi_thread()
         }
         _ => tokio::runtime::Builder::new_current_thread(),

@@ -17,6 +17,9 @@ pub(crate) const STORAGE: &str = "storage";
 /// Directory in the data directory that holds compiled components.
 pub(crate) const COMPILED: &str = "compiled";
 
+/// Directory in the data directory with the decisions that are kept.
+pub(crate) const DECISIONS: &str = "decisions";
+
 /// Data directory unless told otherwise: `platform` where the user's data lies, by the XDG base directory specification.
 pub(crate) fn default_data_dir() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -46,9 +46,18 @@ pub(crate) struct Arguments {
     /// Where to serve clients of Redis; port 0 takes a free one. Nowhere when not given.
     #[arg(long, env = "PLATFORM_RESP_ADDRESS", value_name = "HOST:PORT")]
     pub(crate) resp_address: Option<String>,
+    /// Certificate of that port, PEM, which then speaks TLS only.
+    #[arg(long, env = "PLATFORM_RESP_TLS_CERTIFICATE_FILE", value_name = "FILE")]
+    pub(crate) resp_tls_certificate_file: Option<PathBuf>,
+    /// Key of the certificate, PEM.
+    #[arg(long, env = "PLATFORM_RESP_TLS_KEY_FILE", value_name = "FILE")]
+    pub(crate) resp_tls_key_file: Option<PathBuf>,
     /// Where state is kept: `embedded` in the data directory, `memory` or `nats://HOST:PORT[,HOST:PORT...]`.
     #[arg(long, env = "PLATFORM_STORAGE", value_name = "STORAGE")]
     pub(crate) storage: Option<String>,
+    /// Certificates of authorities, PEM, that connections to servers trust besides those of the machine; may be given again.
+    #[arg(long, env = "PLATFORM_TLS_CA_FILE", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) tls_ca_file: Vec<PathBuf>,
     /// The configuration; `platform.toml` in the data directory when it is there.
     #[arg(long, env = "PLATFORM_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -11,9 +11,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use platform_control::file::{DeclaredBinding, DeclaredPlugin};
-use platform_dataplane::{PlaneConfig, SecretsConfig};
+use platform_capability::TrustConfig;
+use platform_control::{
+    Advisories,
+    file::{DeclaredBinding, DeclaredPlugin},
+};
+use platform_dataplane::{DecisionsConfig, PlaneConfig, SecretsConfig};
 use platform_runtime::EngineConfig;
+use platform_signing::TrustRule;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -41,12 +46,20 @@ pub(crate) struct Settings {
     pub(crate) bindings: PlaneConfig,
     /// Configurations of services.
     pub(crate) config: Configurations,
+    /// Decisions that are kept, for trying other policies on them.
+    pub(crate) decisions: DecisionsConfig,
     /// Events that are posted to URLs.
     pub(crate) webhooks: platform_webhook::Config,
     /// What all components share.
     pub(crate) engine: EngineConfig,
+    /// Whom connections to servers trust, those of plugins too.
+    pub(crate) tls: TrustConfig,
     /// How the daemon ends.
     pub(crate) shutdown: Shutdown,
+    /// What follows from advisories against components.
+    pub(crate) advisories: Advisories,
+    /// Whose signatures components need.
+    pub(crate) trust: Vec<TrustRule>,
     /// Components to be installed.
     pub(crate) plugin: Vec<DeclaredPlugin>,
     /// Slots to be bound.
@@ -130,7 +143,12 @@ impl Settings {
         let keys = identity.jwt.iter_mut().flat_map(|issuer| &mut issuer.keys).filter_map(|key| key.pem_file.as_mut());
         let secrets = self.config.secrets.keys.iter_mut().filter_map(|key| key.file.as_mut());
         let nats = self.storage.nats.files();
-        for path in tokens.chain(keys).chain(secrets).chain(nats).chain(self.plugins_dir.as_mut()) {
+        let resp = &mut self.server.resp;
+        let port = [&mut resp.tls_certificate_file, &mut resp.tls_key_file].into_iter().flatten();
+        let tls = self.tls.ca_files.iter_mut().chain(port);
+        let trust = self.trust.iter_mut().flat_map(|rule| &mut rule.keys);
+        let own = tls.chain(trust).chain(self.plugins_dir.as_mut());
+        for path in tokens.chain(keys).chain(secrets).chain(nats).chain(own) {
             *path = folder.join(&*path);
         }
     }
@@ -165,9 +183,12 @@ mod tests {
             "bindings",
             "config",
             "config.secrets",
+            "decisions",
             "webhooks",
             "engine",
+            "tls",
             "shutdown",
+            "advisories",
         ] {
             let error = parse(&format!("[{section}]\nnonsense = 1\n")).unwrap_err();
             assert!(
@@ -175,7 +196,9 @@ mod tests {
                 "{section}: {error}"
             );
         }
-        for table in ["plugin", "binding", "server.identity.tokens", "server.identity.jwt", "config.secrets.keys"] {
+        for table in
+            ["trust", "plugin", "binding", "server.identity.tokens", "server.identity.jwt", "config.secrets.keys"]
+        {
             let error = parse(&format!("[[{table}]]\nnonsense = 1\n")).unwrap_err();
             assert!(error.contains("unknown key `nonsense`"), "{table}: {error}");
         }
@@ -184,8 +207,9 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_file() {
-        let text = "plugins_dir = 'plugins'\n[[server.identity.tokens]]\nsubject = 'a'\ntoken_file = 'a.token'\n";
+        let text = "plugins_dir = 'plugins'\n[[server.identity.tokens]]\nsubject = 'a'\ntoken_file = 'a.token'\n[tls]\nca_files = ['ca.pem']\n";
         let settings = parse(text).unwrap();
+        assert_eq!(settings.tls.ca_files, [Path::new("/etc/platform/ca.pem")]);
         assert_eq!(settings.plugins_dir.unwrap(), Path::new("/etc/platform/plugins"));
         assert_eq!(
             settings.server.identity.tokens[0].token_file.as_deref().unwrap(),

@@ -1,16 +1,24 @@
 //! The auth capability: a chain of policies decides, and a decision always comes of it.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+};
 
+use futures::future::BoxFuture;
 use platform_capability::{
     Call, SlotKind,
-    auth::{Authorize, Decision, Facts, request},
+    auth::{Authorize, Decision as Answer, Facts, INTERFACE, request},
 };
 use platform_runtime::Fault;
 
 use crate::{
     binding::{Binding, Entry, FailureMode},
+    decide::{Failed, Question, decide, fingerprint},
     plane::Plane,
+    recorder::{Asker, Decision},
+    rollout::Asked,
+    slot_name::SlotName,
 };
 
 /// Decisions by `auth.policy`, or by `auth.policy/NAME` where the asker names it.
@@ -43,7 +51,7 @@ pub struct Verdict {
 }
 
 /// One question.
-struct Question<'a> {
+struct Check<'a> {
     call: &'a Call,
     action: &'a str,
     target: &'a str,
@@ -67,81 +75,128 @@ impl Auth {
         }
         let current = slot.current();
         let Some(binding) = current.as_deref() else { return denial(403, "no policy is bound") };
-        let question = Question { call, action, target, facts: &facts };
-        match decide(binding, &question, &binding.spec.failure).await {
+        let check = Check { call, action, target, facts: &facts };
+        let verdict = match decide(&slot, binding, &check).await {
             Ok(verdict) => verdict,
-            Err((entry, fault)) => {
-                let last_good = match &binding.spec.failure {
-                    FailureMode::LastGood => slot.kept().into_iter().next(),
-                    _ => None,
-                };
-                if let Some(kept) = last_good
-                    && let Ok(verdict) = decide(&kept, &question, &FailureMode::Closed).await
-                {
-                    return verdict;
-                }
-                failed(binding, &entry, &fault)
-            }
-        }
-    }
-}
-
-/// Asks the chain of one binding. An error is a fault that `failure` leaves to the caller.
-async fn decide(
-    binding: &Binding, question: &Question<'_>, failure: &FailureMode,
-) -> Result<Verdict, (Arc<Entry>, Fault)> {
-    let mut allowed: Option<Verdict> = None;
-    for bound in &binding.entries {
-        let (entry, decision) = match ask(bound, question).await {
-            Ok(decision) => (bound, decision),
-            // A caller who is in a hurry can't have a policy left out.
-            Err(fault) if fault.is_too_late() => return Err((Arc::clone(bound), fault)),
-            Err(fault) => match (failure, &binding.fallback) {
-                (FailureMode::Open, _) => continue,
-                (FailureMode::Fallback(_), Some(fallback)) => match ask(fallback, question).await {
-                    Ok(decision) => (fallback, decision),
-                    Err(fault) => return Err((Arc::clone(fallback), fault)),
-                },
-                _ => return Err((Arc::clone(bound), fault)),
-            },
+            Err((entry, fault)) => failed(binding, &entry, &fault),
         };
-        match decision {
-            Decision::Abstain => {}
-            Decision::Deny(deny) => {
-                let status = match deny.status {
-                    400..=599 => deny.status,
-                    _ if question.call.caller.is_none() => 401,
-                    _ => 403,
-                };
-                return Ok(Verdict {
-                    reason: deny.reason,
-                    status,
-                    response_headers: deny.headers,
-                    decided_by: Some(Arc::clone(&entry.label)),
-                    generation: binding.generation,
-                    ..denial(status, "")
-                });
-            }
-            Decision::Allow(allow) => {
-                let verdict = allowed.get_or_insert_with(|| Verdict {
-                    allowed: true,
-                    reason: allow.reason,
-                    decided_by: Some(Arc::clone(&entry.label)),
-                    generation: binding.generation,
-                    ..denial(200, "")
-                });
-                verdict.set_headers.extend(allow.set_headers);
-                verdict.remove_headers.extend(allow.remove_headers);
-            }
+        if let Some(recorder) = plane.recorder()
+            && recorder.draws()
+        {
+            recorder.keep(check.decision(slot.name(), &verdict));
         }
+        verdict
     }
-    Ok(allowed.unwrap_or_else(|| Verdict {
-        generation: binding.generation,
-        ..denial(if question.call.caller.is_none() { 401 } else { 403 }, "no policy allows it")
-    }))
 }
 
-async fn ask(entry: &Entry, question: &Question<'_>) -> Result<Decision, Fault> {
+impl Check<'_> {
+    /// The question and what it came to, to be kept.
+    fn decision(&self, slot: &SlotName, verdict: &Verdict) -> Decision {
+        Decision {
+            interface: INTERFACE.to_owned(),
+            slot: slot.to_string(),
+            time_ns: self.call.time_ns,
+            namespace: self.call.namespace.to_string(),
+            caller: self.call.caller.as_deref().map(Asker::from),
+            action: self.action.to_owned(),
+            target: self.target.to_owned(),
+            headers: self.facts.headers(),
+            attributes: self.facts.attributes(),
+            redacted: BTreeSet::new(),
+            outcome: verdict.into(),
+        }
+    }
+}
+
+impl Question for Check<'_> {
+    type Answer = Verdict;
+
+    fn call(&self) -> &Call {
+        self.call
+    }
+
+    async fn put_to(&self, binding: &Binding, failure: &FailureMode) -> Result<Verdict, Failed> {
+        let mut allowed: Option<Verdict> = None;
+        for bound in &binding.entries {
+            let (entry, decision) = match ask(bound, self).await {
+                Ok(decision) => (bound, decision),
+                // A caller who is in a hurry can't have a policy left out.
+                Err(fault) if fault.is_too_late() => return Err((Arc::clone(bound), fault)),
+                Err(fault) => match (failure, &binding.fallback) {
+                    (FailureMode::Open, _) => continue,
+                    (FailureMode::Fallback(_), Some(fallback)) => match ask(fallback, self).await {
+                        Ok(decision) => (fallback, decision),
+                        Err(fault) => return Err((Arc::clone(fallback), fault)),
+                    },
+                    _ => return Err((Arc::clone(bound), fault)),
+                },
+            };
+            match decision {
+                Answer::Abstain => {}
+                Answer::Deny(deny) => {
+                    let status = match deny.status {
+                        400..=599 => deny.status,
+                        _ if self.call.caller.is_none() => 401,
+                        _ => 403,
+                    };
+                    return Ok(Verdict {
+                        reason: deny.reason,
+                        status,
+                        response_headers: deny.headers,
+                        decided_by: Some(Arc::clone(&entry.label)),
+                        generation: binding.generation,
+                        ..denial(status, "")
+                    });
+                }
+                Answer::Allow(allow) => {
+                    let verdict = allowed.get_or_insert_with(|| Verdict {
+                        allowed: true,
+                        reason: allow.reason,
+                        decided_by: Some(Arc::clone(&entry.label)),
+                        generation: binding.generation,
+                        ..denial(200, "")
+                    });
+                    verdict.set_headers.extend(allow.set_headers);
+                    verdict.remove_headers.extend(allow.remove_headers);
+                }
+            }
+        }
+        Ok(allowed.unwrap_or_else(|| Verdict {
+            generation: binding.generation,
+            ..denial(if self.call.caller.is_none() { 401 } else { 403 }, "no policy allows it")
+        }))
+    }
+
+    fn shadow(&self, candidate: Arc<Binding>, call: Call) -> BoxFuture<'static, Result<String, Fault>> {
+        let (action, target, facts) = (self.action.to_owned(), self.target.to_owned(), Arc::clone(self.facts));
+        Box::pin(async move {
+            let check = Check { call: &call, action: &action, target: &target, facts: &facts };
+            let verdict = check.put_to(&candidate, &FailureMode::Closed).await.map_err(|(_, fault)| fault)?;
+            Ok(check.told(&verdict))
+        })
+    }
+
+    fn asked(&self) -> Asked {
+        let (action, resource) = (self.action.to_owned(), self.target.to_owned());
+        Asked { subject: self.call.subject().to_owned(), action, resource }
+    }
+
+    /// Reasons may differ: they are words.
+    fn told(&self, verdict: &Verdict) -> String {
+        let mut told = if verdict.allowed { "allow".to_owned() } else { format!("deny {}", verdict.status) };
+        for (what, headers) in [("sets", &verdict.set_headers), ("answers", &verdict.response_headers)] {
+            for (name, value) in headers {
+                told.push_str(&format!(", {what} {name} {}", fingerprint(value)));
+            }
+        }
+        for name in &verdict.remove_headers {
+            told.push_str(&format!(", removes {name}"));
+        }
+        told
+    }
+}
+
+async fn ask(entry: &Entry, question: &Check<'_>) -> Result<Answer, Fault> {
     let subject = question.call.caller.as_ref().map_or("", |caller| caller.subject.as_str());
     let params = (subject, question.action, question.target, request());
     let seat = |guest: &mut platform_capability::Guest| guest.facts = Some(Arc::clone(question.facts));

@@ -6,7 +6,7 @@ use platform_capability::{Grants, Guest, GuestParts, InvalidName, Name};
 use platform_runtime::{Digest, Limits, Mode, Pool};
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, rollout::Rollout};
 
 /// A plugin as it is bound: its identity, its code, and everything the operator decided about it. Immutable.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +118,8 @@ pub struct Binding {
     pub entries: Vec<Arc<Entry>>,
     /// The plugin to fall back to.
     pub fallback: Option<Arc<Entry>>,
+    /// The candidate that is tried beside it.
+    pub(crate) rollout: Option<Arc<Rollout>>,
 }
 
 /// One plugin of a binding, ready to be called.

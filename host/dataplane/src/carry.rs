@@ -27,7 +27,7 @@ const CALL: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 8 << 20;
 /// Changes in one answer after which the feed counts as caught up with.
 const CAUGHT_UP: usize = 100;
-/// Most rounds of following the feed before writers are held.
+/// Most rounds of following a feed that does not come to an end.
 const ROUNDS: u32 = 1000;
 /// Most that is asked for in one answer.
 pub(crate) const PAGE: u32 = 1000;
@@ -72,8 +72,25 @@ pub(crate) trait Portable: Capability {
     fn hand_over(
         ways: &Ways<'_, Self>, changes: &[Self::Change], revision: u64,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Has a store end what is due, where things end by themselves.
+    fn end(_ways: &Ways<'_, Self>, _side: Side) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
+    /// A change after which the new store ends what `change` says has ended; none where nothing ends by itself.
+    fn ended(_change: &Self::Change) -> Option<Self::Change> {
+        None
+    }
     /// Hands over what no change tells of, while nobody writes.
     fn complete(ways: &Ways<'_, Self>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// One of two stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that serves.
+    Old,
+    /// The one that is about to.
+    New,
 }
 
 /// What was carried is with the new store as it is with the old one, for as long as this is held: writes wait.
@@ -244,9 +261,15 @@ impl<C: Portable> Carrier<'_, C> {
     /// The last stretch, while nobody writes.
     async fn finish(&mut self) -> Result<(), C::Error> {
         // What ends by itself goes on ending: up to this revision all of it is handed over, and later ends are for the new
-        // store to find.
-        let seen = self.ways.from::<C::Revision, u64>(()).await?;
-        while self.follow().await? > 0 {}
+        // store to tell.
+        let mut seen;
+        loop {
+            C::end(&self.ways, Side::Old).await?;
+            seen = self.ways.from::<C::Revision, u64>(()).await?;
+            if self.follow().await? == 0 {
+                break;
+            }
+        }
         let revision = seen.max(self.after);
         // All at once, for they may stand in each other's way.
         let put_off: Vec<C::Change> = std::mem::take(&mut self.put_off).into_values().collect();
@@ -256,13 +279,53 @@ impl<C: Portable> Carrier<'_, C> {
         C::complete(&self.ways).await?;
         C::hand_over(&self.ways, &[], revision).await?;
         let Ways { provider, namespace, .. } = self.ways;
-        provider.settle(namespace.as_str(), revision, |part| C::carries(&self.ways, part)).await
+        provider.settle(namespace.as_str(), revision, |part| C::carries(&self.ways, part)).await?;
+        self.make_up(revision).await
+    }
+
+    /// Makes up for ends that nobody would be told of: those that the old store came to after `revision`, and the new one before
+    /// it went on above it, which keeps no change from before. Whatever was due by then the old store ends here, and the new one
+    /// ends all of that which it still has; the rest it gets once more, as what has ended.
+    async fn make_up(&self, revision: u64) -> Result<(), C::Error> {
+        let ended = self.ends(Side::Old, revision).await?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let told = self.ends(Side::New, revision).await?;
+        let untold = ended.iter().filter(|(of, _)| !told.contains_key(of));
+        let again: Vec<C::Change> = untold.filter_map(|(_, change)| C::ended(change)).collect();
+        for chunk in again.chunks(C::CHUNK) {
+            C::hand_over(&self.ways, chunk, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// What has ended in a store after a revision up to now, while nobody writes.
+    async fn ends(&self, side: Side, revision: u64) -> Result<BTreeMap<C::Of, C::Change>, C::Error> {
+        let (mut ended, mut after) = (BTreeMap::new(), revision);
+        for _ in 0..ROUNDS {
+            C::end(&self.ways, side).await?;
+            let changes = self.changes(side, after).await?;
+            let Some(last) = changes.last() else { break };
+            after = last.revision();
+            ended.extend(changes.into_iter().map(|change| (C::of(&change), change)));
+        }
+        Ok(ended)
+    }
+
+    /// The next changes of a store that concern what is carried.
+    async fn changes(&self, side: Side, after: u64) -> Result<Vec<C::Change>, C::Error> {
+        let selector = if self.ways.part().is_empty() { String::new() } else { C::everything(self.ways.part()) };
+        let params = (selector.as_str(), after, PAGE, 0);
+        match side {
+            Side::Old => self.ways.from::<C::Changes, _>(params).await,
+            Side::New => self.ways.to::<C::Changes, _>(params).await,
+        }
     }
 
     /// Hands the next changes of the feed over; how many there were.
     async fn follow(&mut self) -> Result<usize, C::Error> {
-        let selector = if self.ways.part().is_empty() { String::new() } else { C::everything(self.ways.part()) };
-        let changes: Vec<C::Change> = self.ways.from::<C::Changes, _>((selector.as_str(), self.after, PAGE, 0)).await?;
+        let changes = self.changes(Side::Old, self.after).await?;
         let count = changes.len();
         if let Some(last) = changes.last() {
             self.after = last.revision();

@@ -9,6 +9,7 @@ mod keys;
 mod recent;
 mod schema;
 mod secrets;
+mod served;
 mod sources;
 mod stage;
 mod validators;

@@ -174,6 +174,14 @@ pub enum BindError {
     /// The host is shutting down.
     #[error("the host shut down while `{0}` was exchanged; what it holds is known after the next start")]
     Interrupted(SlotName),
+    /// Another candidate is being tried, or none is.
+    #[error("{}", rollout_problem(.slot, *.running))]
+    Rollout {
+        /// The slot.
+        slot: SlotName,
+        /// Generation of the candidate that is being tried.
+        running: Option<u64>,
+    },
     /// Generations only grow.
     #[error("generation {given} of `{slot}` is not above the current one, {current}")]
     Generation {
@@ -184,4 +192,11 @@ pub enum BindError {
         /// The current one.
         current: u64,
     },
+}
+
+fn rollout_problem(slot: &SlotName, running: Option<u64>) -> String {
+    match running {
+        Some(running) => format!("generation {running} is being rolled out to `{slot}`; promote or abort it first"),
+        None => format!("nothing is being rolled out to `{slot}`"),
+    }
 }

@@ -5,7 +5,7 @@
 //! last, and a swap that fails before its flip leaves no trace.
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
-//! the flip), `swap` (the flip), `drain` (what follows), then what each capability makes of its slots: `provider` (what
+//! the flip), `swap` (the flip), `drain` (what follows), `decide` (who is asked), [`Recorder`] (what was), [`Rollout`] (a candidate beside what serves), then what each capability makes of its slots: `provider` (what
 //! those with a provider share), `carry` (how what they keep moves), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`].
 
 mod auth;
@@ -13,6 +13,7 @@ mod binding;
 mod carry;
 mod config;
 mod db;
+mod decide;
 mod discovery;
 mod drain;
 mod error;
@@ -22,7 +23,10 @@ mod metrics;
 mod plane;
 mod prepare;
 mod provider;
+mod recorder;
+mod rollout;
 mod router;
+mod share;
 mod slot;
 mod slot_name;
 mod status;
@@ -49,10 +53,15 @@ pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};
 pub use plane::{Plane, PlaneConfig, PlaneParts};
 pub use prepare::Prepared;
+pub use recorder::{
+    Asker, Decision, Decisions, DecisionsConfig, InvalidPosition, InvalidRedaction, Outcome as DecisionOutcome,
+    Position, REDACTED, Recorder, RecorderCounts, RecorderError, Wanted,
+};
+pub use rollout::{By, Compared, Divergence, InvalidPlan, Plan, Rollout, StopLimits, Stopped, Trial};
 pub use router::{Report, RouteError, Router, SHARES_RESEND, SelectRequest, Selection, Shares};
 pub use slot::Slot;
 pub use slot_name::{InvalidSlotName, SlotName};
-pub use status::{EntryStatus, SlotStatus};
+pub use status::{EntryStatus, RolloutStatus, SlotStatus};
 pub use swap::Swapped;
 pub use sync::{Fate, Held, Keep, Queued, Sync, Taken};
 pub use watch::{Event, Revised};

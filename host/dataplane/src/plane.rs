@@ -10,15 +10,15 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use platform_base::TaskGroup;
-use platform_capability::SlotKind;
+use platform_capability::{SlotKind, Trust};
 use platform_runtime::{Artifacts, Engine};
 use platform_storage::Storage;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, event::Event, kv::Kv, router::Router,
-    slot::Slot, slot_name::SlotName, status::SlotStatus, sync::Sync,
+    auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, event::Event, kv::Kv, recorder::Recorder,
+    router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus, sync::Sync,
 };
 
 /// How bindings are exchanged.
@@ -68,6 +68,10 @@ pub struct PlaneParts {
     pub storage: Arc<dyn Storage>,
     /// Owner of the plane's tasks.
     pub tasks: TaskGroup,
+    /// Whom plugins trust that connect to servers.
+    pub trust: Trust,
+    /// Keeps decisions, where they are kept.
+    pub recorder: Option<Arc<Recorder>>,
     /// Settings.
     pub config: PlaneConfig,
 }
@@ -138,6 +142,18 @@ impl Plane {
             router: Router::new(Weak::clone(this)),
             parts,
         })
+    }
+
+    /// Whom connections to servers trust.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.parts.trust
+    }
+
+    /// What keeps decisions, where they are kept.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.parts.recorder.as_deref()
     }
 
     /// The kv capability.

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, discovery, kv, link,
     plugin::{CONFIGURE, Configure, LogMeter, Problem, SelfTest, describe},
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
@@ -115,6 +115,7 @@ impl Plane {
         let kv: Option<Arc<dyn kv::Backend>> = granted(Grant::Kv).then(|| self.kv().backend());
         let discovery: Option<Arc<dyn discovery::Backend>> =
             granted(Grant::Discovery).then(|| self.discovery().backend());
+        let config: Option<Arc<dyn config::Backend>> = granted(Grant::Config).then(|| self.configurations().backend());
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
@@ -122,7 +123,8 @@ impl Plane {
             storage: granted(Grant::Storage).then(|| Arc::clone(&self.parts.storage)),
             kv,
             discovery,
-            reach: Reach::of(&plugin.grants),
+            config,
+            reach: Reach::of(&plugin.grants, &self.parts.trust),
         }
     }
 

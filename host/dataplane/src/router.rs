@@ -22,7 +22,7 @@ use platform_capability::{
 
 use crate::{error::CallError, plane::Plane, tables::Filter};
 use followed::Followed;
-use policy::{Answer, ask};
+use policy::{Answer, ask, compare};
 use shares::Subscription;
 
 pub use shares::{SHARES_RESEND, Shares};
@@ -146,8 +146,11 @@ impl Router {
 
         let slot = plane.find(SlotKind::RouterPolicy, request.service);
         let params = (table.table, request.key, request.attempt);
-        let Answer { results: (picked,), policy, generation } =
+        let Answer { results: (picked,), policy, generation, shadow } =
             ask::<Pick>(&slot, call, &table, request.zone, params).await?;
+        if let Some(rollout) = shadow {
+            compare(&rollout, call, &table, request.zone, params, picked);
+        }
         let index = picked.map(|index| index as usize);
         let (Some(node), Some(load)) =
             (index.and_then(|index| table.nodes.get(index)), index.and_then(|index| table.loads.get(index)))

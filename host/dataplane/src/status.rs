@@ -6,8 +6,9 @@ use platform_capability::{Grants, Name};
 use platform_runtime::{Digest, Limits, Mode};
 
 use crate::{
-    binding::{Entry, FailureMode, Snapshot},
+    binding::{Binding, Entry, FailureMode, Snapshot},
     metrics::Counts,
+    rollout::{Compared, Divergence, Plan, Rollout},
     slot::Slot,
     slot_name::SlotName,
 };
@@ -29,6 +30,27 @@ pub struct SlotStatus {
     pub draining: Vec<u64>,
     /// Whether none of its plugins rests.
     pub ready: bool,
+    /// The candidate that is tried beside them.
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// How a candidate fares.
+#[derive(Debug, Clone)]
+pub struct RolloutStatus {
+    /// Its generation.
+    pub generation: u64,
+    /// How it is tried.
+    pub plan: Plan,
+    /// Its plugins, in order; the one to fall back to comes last.
+    pub entries: Vec<EntryStatus>,
+    /// Calls that it was asked, each a whole chain.
+    pub candidate: Counts,
+    /// The same of the generation that serves, since the rollout began.
+    pub current: Counts,
+    /// What the answers of a shadow came to.
+    pub compared: Compared,
+    /// The last divergences, the newest first.
+    pub divergences: Vec<Arc<Divergence>>,
 }
 
 /// How one plugin of a binding fares.
@@ -66,12 +88,7 @@ impl SlotStatus {
     /// What `slot` is doing; `draining` tells its generations that still have calls.
     pub(crate) fn of(slot: &Slot, draining: impl FnOnce() -> Vec<u64>) -> Option<Self> {
         let binding = slot.binding()?;
-        let entries: Vec<_> = binding
-            .entries
-            .iter()
-            .map(|entry| EntryStatus::of(entry, false))
-            .chain(binding.fallback.iter().map(|entry| EntryStatus::of(entry, true)))
-            .collect();
+        let entries = entries(&binding);
         Some(Self {
             name: slot.name().clone(),
             generation: binding.generation,
@@ -80,8 +97,28 @@ impl SlotStatus {
             draining: draining(),
             ready: entries.iter().all(|entry| entry.is_fallback || entry.rest.is_none()),
             entries,
+            rollout: binding.rollout.as_deref().map(RolloutStatus::of),
         })
     }
+}
+
+impl RolloutStatus {
+    pub(crate) fn of(rollout: &Rollout) -> Self {
+        Self {
+            generation: rollout.generation(),
+            plan: rollout.plan().clone(),
+            entries: entries(&rollout.candidate),
+            candidate: rollout.tally.candidate.read(),
+            current: rollout.tally.current.read(),
+            compared: rollout.tally.answers(),
+            divergences: rollout.tally.divergences(),
+        }
+    }
+}
+
+fn entries(binding: &Binding) -> Vec<EntryStatus> {
+    let fallback = binding.fallback.iter().map(|entry| EntryStatus::of(entry, true));
+    binding.entries.iter().map(|entry| EntryStatus::of(entry, false)).chain(fallback).collect()
 }
 
 impl EntryStatus {

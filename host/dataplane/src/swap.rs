@@ -54,7 +54,8 @@ impl Plane {
                 continue;
             }
             let Prepared { spec, entries, fallback } = prepared;
-            let swapped = self.exchange(&slot, Binding { generation, spec, entries, fallback }).await;
+            let binding = Binding { generation, spec, entries, fallback, rollout: None };
+            let swapped = self.exchange(&slot, Arc::new(binding)).await;
             if swapped.is_err() && !slot.is_bound() {
                 self.forget(name);
             }
@@ -90,8 +91,9 @@ impl Plane {
             spec: kept.spec.clone(),
             entries: kept.entries.iter().map(|entry| Arc::new(entry.renewed())).collect(),
             fallback: kept.fallback.as_ref().map(|entry| Arc::new(entry.renewed())),
+            rollout: None,
         };
-        let swapped = self.exchange(&slot, renewed).await;
+        let swapped = self.exchange(&slot, Arc::new(renewed)).await;
         if swapped.is_err() {
             slot.keep(kept, self.parts.config.generations_kept);
         }
@@ -109,6 +111,9 @@ impl Plane {
         if !self.is_known(&slot) {
             return Err(not_bound());
         }
+        if let Some(running) = slot.binding().and_then(|binding| binding.rollout.clone()) {
+            self.take_off(&slot, &running);
+        }
         // A qualified slot is forgotten with what it holds: a call that found it before is served, not turned away.
         let old = match slot.name().qualifier {
             Some(_) => slot.binding(),
@@ -122,7 +127,9 @@ impl Plane {
     }
 
     /// Runs a change in a task of its own: half way, state is with neither generation, so it must not be dropped there.
-    async fn to_the_end<F>(&self, slot: &SlotName, change: impl FnOnce(Arc<Self>) -> F) -> Result<Swapped, BindError>
+    pub(crate) async fn to_the_end<F>(
+        &self, slot: &SlotName, change: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<Swapped, BindError>
     where
         F: Future<Output = Result<Swapped, BindError>> + Send + 'static,
     {
@@ -136,14 +143,21 @@ impl Plane {
         outcome.await.unwrap_or_else(|_| Err(interrupted()))
     }
 
-    async fn exchange(&self, slot: &Arc<Slot>, binding: Binding) -> Result<Swapped, BindError> {
-        let old = slot.binding();
+    /// Flips a slot; to be called by one at a time. A rollout ends with what it was on top of, unless its candidate is what is
+    /// flipped to.
+    pub(crate) async fn exchange(&self, slot: &Arc<Slot>, binding: Arc<Binding>) -> Result<Swapped, BindError> {
+        let serving = slot.binding();
+        let rollout = serving.as_ref().and_then(|serving| serving.rollout.clone());
+        let old = match &rollout {
+            Some(rollout) => Some(Arc::clone(&rollout.base)),
+            None => serving.clone(),
+        };
+        drop(serving);
         let previous = old.as_ref().map(|old| old.generation);
         if let Some(current) = previous.filter(|current| *current >= binding.generation) {
             return Err(BindError::Generation { slot: slot.name().clone(), given: binding.generation, current });
         }
         let generation = binding.generation;
-        let binding = Arc::new(binding);
         let begun = clock::now();
         let handover = match &old {
             Some(old) => self.handover_pair(old, &binding),
@@ -162,9 +176,15 @@ impl Plane {
             slot.flip(Some(Arc::clone(&binding)));
             held.moved();
         } else {
-            slot.flip(Some(binding));
+            slot.flip(Some(Arc::clone(&binding)));
         }
         self.tell_rebound(slot.name().kind);
+        if let Some(rollout) = rollout {
+            rollout.tally.news.notify_one();
+            if !Arc::ptr_eq(&rollout.candidate, &binding) {
+                self.drain(Arc::clone(slot), Arc::clone(&rollout.candidate));
+            }
+        }
         let took = clock::now().saturating_duration_since(begun);
         if let Some(old) = old {
             for gone in slot.keep(Arc::clone(&old), self.parts.config.generations_kept) {

@@ -307,9 +307,10 @@ struct Subscription<C: Capability> {
 }
 
 impl<C: Capability> Subscription<C> {
+    /// What asks the provider is boxed: it is rare, and room for it would be most of what a watch that waits takes.
     async fn next(&mut self) -> Watched<C> {
         if self.epoch.is_none() {
-            let current = self.source.revision().await?;
+            let current = Box::pin(self.source.revision()).await?;
             if self.after > current {
                 let why = format!("revision {} has not been reached; the last one is {current}", self.after);
                 return Err(C::refused(why));
@@ -337,8 +338,8 @@ impl<C: Capability> Subscription<C> {
                 }
                 Read::Behind(floor) => {
                     let moves = self.source.moves();
-                    let changes = self.source.changes(&self.selector, self.after, Duration::ZERO).await?;
-                    if !self.source.counts(moves).await {
+                    let changes = Box::pin(self.source.changes(&self.selector, self.after, Duration::ZERO)).await?;
+                    if !Box::pin(self.source.counts(moves)).await {
                         continue;
                     }
                     match changes.last() {

@@ -105,8 +105,14 @@ impl Front {
         let format = Format::accepted(accept);
         let ready = self.health.unready().is_empty();
         let (slots, webhooks) = (self.plane.slots(), self.webhooks.all());
-        let told =
-            Told { requests: &self.requests, checks: &self.checker.counts, slots: &slots, webhooks: &webhooks, ready };
+        let told = Told {
+            requests: &self.requests,
+            checks: &self.checker.counts,
+            slots: &slots,
+            webhooks: &webhooks,
+            recorder: self.plane.recorder(),
+            ready,
+        };
         let text = metrics::text(format, &told);
         let mut response = Response::new(fault::body(text));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use platform_dataplane::{BUCKETS_US, SlotStatus};
+use platform_dataplane::{BUCKETS_US, EntryStatus, Recorder, RolloutStatus, SlotStatus, Trial};
 use platform_proto::code;
 use platform_webhook::{Progress, State};
 use prost_reflect::DescriptorPool;
@@ -72,12 +72,13 @@ pub(crate) struct Told<'a> {
     pub(crate) checks: &'a Counts,
     pub(crate) slots: &'a [SlotStatus],
     pub(crate) webhooks: &'a [platform_webhook::Status],
+    pub(crate) recorder: Option<&'a Recorder>,
     pub(crate) ready: bool,
 }
 
 /// Everything as text.
 pub(crate) fn text(format: Format, told: &Told<'_>) -> String {
-    let Told { requests, checks, slots, webhooks, ready } = *told;
+    let Told { requests, checks, slots, webhooks, recorder, ready } = *told;
     let mut exposition = Exposition::new(format);
     let out = &mut exposition;
     out.gauge("platform_ready", "Whether every bound slot serves.").sample(&[], ready.into());
@@ -85,6 +86,12 @@ pub(crate) fn text(format: Format, told: &Told<'_>) -> String {
     out.counter("platform_check_decisions", "Decisions for gateways.")
         .sample(&[("decision", "allow")], checks.allowed.load(Ordering::Relaxed))
         .sample(&[("decision", "deny")], checks.denied.load(Ordering::Relaxed));
+    if let Some(counts) = recorder.map(Recorder::counts) {
+        out.counter("platform_decisions_kept", "Decisions that were written, to be replayed.")
+            .sample(&[], counts.kept.load(Ordering::Relaxed));
+        out.counter("platform_decisions_lost", "Decisions that should have been written and were not.")
+            .sample(&[], counts.lost.load(Ordering::Relaxed));
+    }
     write_slots(out, slots);
     write_webhooks(out, webhooks);
     write_process(out);
@@ -133,9 +140,10 @@ fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
     for (name, slot) in &names {
         family.sample(&[("slot", name)], slot.ready.into());
     }
+    write_rollouts(out, &names);
     let entries: Vec<_> = names
         .iter()
-        .flat_map(|(name, slot)| slot.entries.iter().map(move |entry| (name, slot.generation.to_string(), entry)))
+        .flat_map(|(name, slot)| entries(slot).map(move |(generation, entry)| (name, generation.to_string(), entry)))
         .map(|(name, generation, entry)| (name, format!("{}@{}", entry.name, entry.version), generation, entry))
         .collect();
     let mut family = out.counter("platform_plugin_faults", "Calls without an answer, by kind.");
@@ -160,6 +168,46 @@ fn write_slots(out: &mut Exposition, slots: &[SlotStatus]) {
         let labels = [("slot", slot.as_str()), ("plugin", plugin), ("generation", generation)];
         write_buckets(&mut family, &labels, &BUCKETS_US, &entry.counts.buckets, entry.counts.total);
     }
+}
+
+/// What serves in a slot and what is tried there, told apart by the generation.
+fn entries(slot: &SlotStatus) -> impl Iterator<Item = (u64, &EntryStatus)> {
+    let serving = slot.entries.iter().map(|entry| (slot.generation, entry));
+    let tried = slot.rollout.iter().flat_map(|tried| tried.entries.iter().map(|entry| (tried.generation, entry)));
+    serving.chain(tried)
+}
+
+/// What is tried beside what serves: whole calls, where a chain is one.
+fn write_rollouts(out: &mut Exposition, names: &[(String, &SlotStatus)]) {
+    let tried: Vec<_> = names
+        .iter()
+        .filter_map(|(name, slot)| slot.rollout.as_ref().map(|tried| (name, tried.generation.to_string(), tried)))
+        .collect();
+    if tried.is_empty() {
+        return;
+    }
+    let mut family =
+        out.gauge("platform_rollout_percent", "Share of the calls that a candidate answers; 0 for a shadow.");
+    for (slot, generation, tried) in &tried {
+        let percent = match tried.plan.trial {
+            Trial::Canary { percent, .. } => u64::from(percent),
+            Trial::Shadow => 0,
+        };
+        family.sample(&[("slot", slot), ("generation", generation)], percent);
+    }
+    let mut counter = |name: &str, help: &str, read: fn(&RolloutStatus) -> u64| {
+        let mut family = out.counter(name, help);
+        for (slot, generation, tried) in &tried {
+            family.sample(&[("slot", slot), ("generation", generation)], read(tried));
+        }
+    };
+    counter("platform_rollout_calls", "Calls that a candidate was asked.", |tried| tried.candidate.calls);
+    counter("platform_rollout_failures", "Those without an answer of its own.", |tried| {
+        tried.candidate.faults.values().sum()
+    });
+    counter("platform_rollout_compared", "Answers of a shadow that were compared.", |tried| tried.compared.answers);
+    counter("platform_rollout_diverged", "Those that differed.", |tried| tried.compared.diverged);
+    counter("platform_rollout_dropped", "Questions that a shadow was not asked.", |tried| tried.compared.dropped);
 }
 
 /// What webhooks did. URLs are left out: they may hold secrets.
@@ -214,7 +262,8 @@ mod tests {
         requests.record("/platform.kv.v1.Kv/Get", Code::NotFound, Duration::from_micros(120));
         requests.record("/nobody/knows", Code::Ok, Duration::from_secs(60));
         let checks = Counts::default();
-        let told = Told { requests: &requests, checks: &checks, slots: &[], webhooks: &[], ready: true };
+        let told =
+            Told { requests: &requests, checks: &checks, slots: &[], webhooks: &[], recorder: None, ready: true };
         let text = text(Format::Prometheus, &told);
         assert!(
             text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"),

@@ -3,8 +3,8 @@
 //! Owns the listener and what its connections share; must not know slots or instances. Invariant: a connection does
 //! nothing before somebody is known to call, and commands reach the store through the same facade as every other call.
 //!
-//! In reading order: [`RespConfig`], `connection` (the socket), `frame` (requests), `session` (who, where, in which order),
-//! `command` (what there is), `data` and `browse` (what it does), `draft` and `engine` (how it is read and written),
+//! In reading order: [`RespConfig`], `secure` (the certificate), `connection` (the socket), `frame` (requests), `session` (who,
+//! where, in which order), `command` (what there is), `data` and `browse` (what it does), `draft` and `engine` (how it is read and written),
 //! `reply`, `refusal` and `output` (what is answered).
 
 mod about;
@@ -19,10 +19,12 @@ mod glob;
 mod output;
 mod refusal;
 mod reply;
+mod secure;
 mod session;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -38,6 +40,7 @@ use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,6 +60,10 @@ const PERMIT_BYTES: usize = 1024;
 pub struct RespConfig {
     /// Where to listen, `HOST:PORT`; port 0 takes a free one. Not at all when it is not given.
     pub address: Option<String>,
+    /// Certificate of the port and those that it was signed with, PEM: with it and the key only TLS is spoken.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Key of the certificate, PEM.
+    pub tls_key_file: Option<PathBuf>,
     /// The namespaces that `SELECT` chooses by number, from 0.
     pub namespaces: Vec<String>,
     /// Subject of a configured token: connections without `AUTH` are taken for its bearer. None: they have to say who
@@ -80,6 +87,8 @@ impl Default for RespConfig {
     fn default() -> Self {
         Self {
             address: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
             namespaces: vec![NAMESPACE_DEFAULT.to_owned()],
             unnamed_subject: None,
             connections_max: 10_000,
@@ -106,6 +115,17 @@ pub enum RespError {
     /// No token has that subject.
     #[error("`unnamed_subject` is `{0}`, which no configured token has; give one that subject")]
     Subject(String),
+    /// There is a certificate without a key, or the other way round.
+    #[error("`tls_certificate_file` and `tls_key_file` go together; name both, or none for a port without TLS")]
+    Half,
+    /// The certificate or its key can't be used.
+    #[error("`{}` can't be used: {why}; it has to be PEM, and certificate and key belong together", file.display())]
+    Certificate {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl RespConfig {
@@ -145,7 +165,9 @@ impl RespConfig {
             let identity = admission.authenticator.static_bearer(subject);
             identity.ok_or_else(|| RespError::Subject(subject.clone()))
         });
+        let secure = secure::config(self.tls_certificate_file.as_deref(), self.tls_key_file.as_deref())?;
         let door = Door {
+            secure,
             config: self.clone(),
             engine: engine::Engine::new(plane),
             cursors: browse::Cursors::default(),
@@ -177,6 +199,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Door {
     config: RespConfig,
+    /// What encrypts connections, where they are.
+    secure: Option<Arc<ServerConfig>>,
     engine: engine::Engine,
     cursors: browse::Cursors,
     admission: Arc<Admission>,

@@ -99,7 +99,9 @@ impl Ingress {
                 let open = Open::new(&front);
                 let service = service_fn(|request| {
                     let (front, group) = (Arc::clone(&front), group.clone());
-                    async move { Ok::<_, Infallible>(front.answer(peer, request, &group).await) }
+                    // Boxed: what is in the connection's task stays until the last byte of the answer, which a stream
+                    // has for hours, and coming to an answer takes much more room than sending it.
+                    Box::pin(async move { Ok::<_, Infallible>(front.answer(peer, request, &group).await) })
                 });
                 let connection = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
                 // A broken connection is the peer's affair: nobody is left to tell.

@@ -5,6 +5,7 @@
 //! reflection and the OpenAPI document all come from this one definition.
 
 pub mod code;
+mod codec;
 pub mod json;
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every definition, with comments and HTTP annotations: what

@@ -98,6 +98,13 @@ impl<T: Send + 'static> Instance<T> {
         self.store.data().ticks > 1
     }
 
+    /// Until when calls that are no functions of the plugin have to be done.
+    pub(crate) fn allow_until(&mut self, deadline: Instant) {
+        self.store.data_mut().deadline = deadline;
+        // What is short would be done before the next tick, also when its time is over.
+        self.store.set_epoch_deadline(u64::from(clock::now() < deadline));
+    }
+
     pub(crate) fn parts(&mut self) -> (&mut Store<Seat<T>>, component::Instance) {
         (&mut self.store, self.instance)
     }
@@ -215,5 +222,11 @@ impl<T: wasmtime_wasi::WasiView> wasmtime_wasi::WasiView for Seat<T> {
 impl<T: wasmtime_wasi_http::WasiHttpView> wasmtime_wasi_http::WasiHttpView for Seat<T> {
     fn http(&mut self) -> wasmtime_wasi_http::WasiHttpCtxView<'_> {
         self.guest.http()
+    }
+}
+
+impl<T: wasmtime_wasi_tls::WasiTlsView> wasmtime_wasi_tls::WasiTlsView for Seat<T> {
+    fn tls(&mut self) -> wasmtime_wasi_tls::WasiTlsCtxView<'_> {
+        self.guest.tls()
     }
 }

@@ -7,6 +7,7 @@
 //! over; denying every import keeps them out.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -19,7 +20,7 @@ use wasmtime::{
 };
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-use crate::{Artifacts, Digest, Fault, Functions, Instance, Limits, Template, instance::Seat};
+use crate::{Artifacts, Digest, Fault, Functions, Instance, Limits, Template, fault::DeadlinePassed, instance::Seat};
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -77,14 +78,19 @@ pub fn configured<T: Send + 'static, R>(
     if let Err(refusal) = configure(&mut instance, &template)? {
         return Ok(Err(refusal));
     }
+    // The time of one call is not enough on a busy machine: it is read within the time that preparing has.
+    instance.allow_until(request.deadline);
     let (store, exports) = instance.parts();
     // From here on the host reads all of the guest's memory, which is bounded by its own limit.
     store.set_hostcall_fuel(usize::MAX);
     let mut access = Access { store, exports, failed: None };
-    let snapshot = ready_result(wizer.snapshot_component(&context, &mut access));
-    match access.failed {
-        Some(error) => Err(Error::Unsupported(error)),
-        None => snapshot.map(Ok).map_err(Error::Unsupported),
+    // What reads a memory twice takes for granted that it is there the second time, and panics when it can't be read.
+    let snapshot = catch_unwind(AssertUnwindSafe(|| ready_result(wizer.snapshot_component(&context, &mut access))));
+    match (access.failed, snapshot) {
+        (Some(error), _) if error.is::<DeadlinePassed>() => Err(Fault::Expired(request.limits.deadline()).into()),
+        (Some(error), _) => Err(Error::Unsupported(error)),
+        (None, Ok(snapshot)) => snapshot.map(Ok).map_err(Error::Unsupported),
+        (None, Err(panic)) => resume_unwind(panic),
     }
 }
 

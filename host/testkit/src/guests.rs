@@ -21,6 +21,12 @@ pub fn asks() -> Plugin {
     plugin(SlotKind::AuthPolicy, "auth-asks", &component("testkit", "auth-asks"), &["kv"])
 }
 
+/// A policy that asks configurations; see `auth-configured`.
+#[must_use]
+pub fn configured() -> Plugin {
+    plugin(SlotKind::AuthPolicy, "auth-configured", &component("testkit", "auth-configured"), &["config"])
+}
+
 /// A store of counters in the memory of its only instance, handed over; see `kv-counts`.
 #[must_use]
 pub fn counts(settings: &Value) -> Plugin {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::panic, reason = "a test that can't be set up has failed")]
 
+mod authority;
 mod guests;
 pub mod history;
 mod load;
@@ -11,18 +12,21 @@ mod nats;
 mod network;
 mod postgres;
 mod redis;
+mod registry;
 
-pub use guests::{acts, asks, counts, waits, weighs};
+pub use authority::{Authority, Certificate};
+pub use guests::{acts, asks, configured, counts, waits, weighs};
 pub use load::{Latencies, until};
 pub use nats::NatsServer;
 pub use network::Network;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use registry::{Protection, Registry};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use platform_base::TaskGroup;
-use platform_capability::{Call, CallContext, Caller, Fence, Grants, Name, SlotKind, auth::Facts};
+use platform_capability::{Call, CallContext, Caller, Fence, Grants, Name, SlotKind, TrustConfig, auth::Facts};
 use platform_dataplane::{
     BindingSpec, Counts, FailureMode, Plane, PlaneConfig, PlaneParts, Plugin, SlotName, SlotStatus, Swapped, Verdict,
 };
@@ -40,6 +44,14 @@ pub fn component(folder: &str, name: &str) -> Arc<[u8]> {
         Ok(bytes) => bytes.into(),
         Err(error) => panic!("`{}`: {error}; run `cargo xtask plugins`", path.display()),
     }
+}
+
+/// A program that `cargo xtask setup` unpacked beside what it builds, else the one that the machine has.
+#[must_use]
+pub fn tool(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let own = own.ancestors().map(|folder| folder.join("tools/bin").join(name)).find(|program| program.is_file());
+    own.unwrap_or_else(|| name.into())
 }
 
 /// Sends a signal, by name, to a process that a test started.
@@ -132,6 +144,18 @@ impl Fixture {
     /// The machine does not offer what the engine needs.
     #[must_use]
     pub fn over(storage: Arc<dyn Storage>, engine: &EngineConfig, config: PlaneConfig) -> Self {
+        Self::make(storage, engine, config, &TrustConfig::default())
+    }
+
+    /// A plane with nothing bound and the default settings, whose plugins trust an authority.
+    #[must_use]
+    pub fn trusting(authority: &Authority) -> Self {
+        let engine = EngineConfig { instances_max: 1000, ..EngineConfig::default() };
+        let trust = TrustConfig { ca_files: vec![authority.file()] };
+        Self::make(Arc::new(Memory::new(Options::default())), &engine, PlaneConfig::default(), &trust)
+    }
+
+    fn make(storage: Arc<dyn Storage>, engine: &EngineConfig, config: PlaneConfig, trust: &TrustConfig) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let engine = Engine::new(engine).unwrap_or_else(|error| panic!("{error:#}"));
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
@@ -141,6 +165,8 @@ impl Fixture {
             artifacts,
             storage: Arc::clone(&storage),
             tasks: tasks.clone(),
+            trust: trust.build().unwrap_or_else(|error| panic!("{error}")),
+            recorder: None,
             config,
         });
         Self { plane, storage, tasks, engine, _folder: folder }
@@ -249,5 +275,13 @@ impl Facts for MapFacts {
 
     fn attribute(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
         self.attributes.get(name).map(|value| value.as_str().into())
+    }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        self.headers.clone()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        self.attributes.clone()
     }
 }

@@ -3,9 +3,8 @@
 //! Owns processes and their temporary directories. Invariant: a server that is started again has its data and its address.
 
 use std::{
-    env, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -43,7 +42,15 @@ impl NatsServer {
     /// The same with more in its configuration.
     #[must_use]
     pub fn alone_with(more: &str) -> Self {
-        let mut server = Self::prepare("alone", free(), None, more);
+        let mut server = Self::prepare("alone", free(), None, "", more);
+        server.start();
+        server
+    }
+
+    /// The same that syncs its files at this interval: `always` before it acknowledges, or a time such as `2m`.
+    #[must_use]
+    pub fn alone_synced(interval: &str) -> Self {
+        let mut server = Self::prepare("alone", free(), None, &format!(", sync_interval: \"{interval}\""), "");
         server.start();
         server
     }
@@ -72,7 +79,7 @@ impl NatsServer {
         let urls = urls.join(", ");
         let make = |(index, (address, route, namespace)): (usize, (SocketAddr, SocketAddr, Option<String>))| {
             let more = format!("cluster {{ name: c, listen: \"{route}\", routes: [{urls}] }}");
-            Self::prepare(&format!("n{index}"), address, namespace, &more)
+            Self::prepare(&format!("n{index}"), address, namespace, "", &more)
         };
         let mut servers: Vec<Self> = nodes.into_iter().enumerate().map(make).collect();
         for server in &mut servers {
@@ -84,11 +91,13 @@ impl NatsServer {
         servers
     }
 
-    fn prepare(name: &str, address: SocketAddr, namespace: Option<String>, more: &str) -> Self {
+    fn prepare(
+        name: &str, address: SocketAddr, namespace: Option<String>, more_of_jetstream: &str, more: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
         let store = folder.path().join("store");
         let configuration = format!(
-            "listen: \"{address}\"\nserver_name: {name}\njetstream {{ store_dir: \"{}\" }}\n{more}\n",
+            "listen: \"{address}\"\nserver_name: {name}\njetstream {{ store_dir: \"{}\"{more_of_jetstream} }}\n{more}\n",
             store.display()
         );
         fs::write(folder.path().join("nats.conf"), configuration).unwrap_or_else(|error| panic!("{error}"));
@@ -109,7 +118,7 @@ impl NatsServer {
     /// # Panics
     /// It can't be started.
     pub fn spawn(&mut self) {
-        let program = program();
+        let program = crate::tool("nats-server");
         let mut command = match &self.namespace {
             None => Command::new(&program),
             Some(namespace) => {
@@ -185,13 +194,6 @@ impl Drop for NatsServer {
             eprintln!("what {} wrote last:\n{}", self.name, log.get(start..).unwrap_or_default());
         }
     }
-}
-
-/// What `cargo xtask setup` unpacked beside what it builds, or what the machine has.
-fn program() -> PathBuf {
-    let own = env::current_exe().unwrap_or_default();
-    let own = own.ancestors().map(|folder| folder.join("tools/bin/nats-server")).find(|program| program.is_file());
-    own.unwrap_or_else(|| "nats-server".into())
 }
 
 fn free() -> SocketAddr {

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
-use crate::until;
+use crate::{Certificate, until};
 
 /// Until the server must answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Who the server trusts.
 const USER: &str = "platform";
+/// The database that a server with a certificate lets in over TLS only.
+const SECURE: &str = "template1";
 
 /// A running `postgres`, whose data stays in a folder of its own.
 #[derive(Debug)]
@@ -31,6 +33,19 @@ impl Postgres {
     /// It can't be started; `cargo xtask setup --servers` installs it.
     #[must_use]
     pub async fn start() -> Self {
+        Self::make(None).await
+    }
+
+    /// The same with TLS, without which nobody gets to the database of [`Postgres::secure_url`].
+    ///
+    /// # Panics
+    /// It can't be started; `cargo xtask setup --servers` installs it.
+    #[must_use]
+    pub async fn start_secure(certificate: &Certificate) -> Self {
+        Self::make(Some(certificate)).await
+    }
+
+    async fn make(certificate: Option<&Certificate>) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
         let address = free.unwrap_or_else(|error| panic!("no free port: {error}"));
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
@@ -60,6 +75,9 @@ impl Postgres {
             .status()
             .unwrap_or_else(|error| panic!("`initdb`: {error}; `cargo xtask setup --servers` installs it"));
         assert!(made.success(), "`initdb` ended with {made}");
+        if let Some(certificate) = certificate {
+            secure(&data, certificate).unwrap_or_else(|error| panic!("{error}"));
+        }
         let process = spawn(address, &data);
         let server = Self { address, folder, process };
         server.wait().await;
@@ -76,6 +94,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://{USER}@{}/postgres", self.address)
+    }
+
+    /// The address of the database that is reached over TLS only.
+    #[must_use]
+    pub fn secure_url(&self, mode: &str) -> String {
+        format!("postgres://{USER}@{}/{SECURE}?sslmode={mode}", self.address)
     }
 
     /// Kills the server and the processes that it made at once.
@@ -143,6 +167,22 @@ fn program(name: &str) -> Command {
         command.uid(user).gid(group);
     }
     command
+}
+
+/// Puts a certificate where the server reads it as its own user, and one database behind TLS.
+fn secure(data: &Path, Certificate { certificate, key }: &Certificate) -> std::io::Result<()> {
+    for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+        let to = data.join(name);
+        std::fs::copy(from, &to)?;
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600))?;
+        if let Some((user, group)) = other_user() {
+            std::os::unix::fs::chown(&to, Some(user), Some(group))?;
+        }
+    }
+    std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?.write_all(b"\nssl = on\n")?;
+    let rules = data.join("pg_hba.conf");
+    let rest = std::fs::read_to_string(&rules)?;
+    std::fs::write(&rules, format!("hostnossl {SECURE} all all reject\n{rest}"))
 }
 
 fn spawn(address: SocketAddr, data: &Path) -> Child {

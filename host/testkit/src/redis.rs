@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::until;
+use crate::{Certificate, until};
 
 /// Until a command must be answered.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Redis {
     address: SocketAddr,
+    secure: Option<(SocketAddr, Certificate)>,
     folder: tempfile::TempDir,
     process: Child,
 }
@@ -27,11 +28,23 @@ impl Redis {
     /// It can't be started; `cargo xtask setup --servers` installs it.
     #[must_use]
     pub async fn start() -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
-        let address = free.unwrap_or_else(|error| panic!("no free port: {error}"));
+        Self::make(None).await
+    }
+
+    /// The same with a second port that speaks TLS.
+    ///
+    /// # Panics
+    /// It can't be started; `cargo xtask setup --servers` installs it.
+    #[must_use]
+    pub async fn start_secure(certificate: Certificate) -> Self {
+        Self::make(Some((free(), certificate))).await
+    }
+
+    async fn make(secure: Option<(SocketAddr, Certificate)>) -> Self {
+        let address = free();
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
-        let process = spawn(address, folder.path());
-        let server = Self { address, folder, process };
+        let process = spawn(address, secure.as_ref(), folder.path());
+        let server = Self { address, secure, folder, process };
         server.wait().await;
         server
     }
@@ -40,6 +53,24 @@ impl Redis {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it speaks TLS.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn secure_address(&self) -> SocketAddr {
+        self.secure.as_ref().map_or_else(|| panic!("the server has no certificate"), |(address, _)| *address)
+    }
+
+    /// Starts it again with another certificate.
+    ///
+    /// # Panics
+    /// It can't be started.
+    pub async fn restart_with(&mut self, certificate: Certificate) {
+        self.secure = Some((self.secure_address(), certificate));
+        self.restart().await;
     }
 
     /// Kills the server at once.
@@ -54,7 +85,7 @@ impl Redis {
     /// It can't be started.
     pub async fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.address, self.folder.path());
+        self.process = spawn(self.address, self.secure.as_ref(), self.folder.path());
         self.wait().await;
     }
 
@@ -99,11 +130,22 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(address: SocketAddr, folder: &std::path::Path) -> Child {
-    Command::new("redis-server")
+fn free() -> SocketAddr {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
+    free.unwrap_or_else(|error| panic!("no free port: {error}"))
+}
+
+fn spawn(address: SocketAddr, secure: Option<&(SocketAddr, Certificate)>, folder: &std::path::Path) -> Child {
+    let mut command = Command::new("redis-server");
+    command
         .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
         .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
-        .arg(folder)
+        .arg(folder);
+    if let Some((address, Certificate { certificate, key })) = secure {
+        command.args(["--tls-auth-clients", "no", "--tls-port", &address.port().to_string()]);
+        command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+    }
+    command
         .stdout(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("`redis-server`: {error}; `cargo xtask setup --servers` installs it"))

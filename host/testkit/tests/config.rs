@@ -9,7 +9,7 @@ use platform_capability::SlotKind;
 use platform_dataplane::{
     Action, Audit, BindingSpec, CallError, ConfigError, Edit, Edited, Event, Plugin, Read, Reading, Search, Seen,
 };
-use platform_testkit::{Fixture, alone, call, call_of, component, plugin};
+use platform_testkit::{Fixture, MapFacts, alone, call, call_of, component, configured, plugin};
 use serde_json::{Value, json};
 
 fn store(settings: &Value) -> BindingSpec {
@@ -389,4 +389,28 @@ async fn a_watch_goes_on_across_a_swap() {
     set(&fixture, "/a", &json!(2)).await;
     let seen = next(&mut watching).await;
     assert_eq!((seen.version.number, seen.value), (2, Some(json!({"a": 2}))));
+}
+
+/// A policy with the grant reads what is current at each decision.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_reads_values_and_sees_them_change() {
+    let fixture = fixture().await;
+    fixture.bind("auth.policy", alone(configured())).await;
+    let reason = async |path: &str| {
+        fixture.plane.auth().check(&call(), None, "GET", path, Arc::new(MapFacts::default())).await.reason
+    };
+    assert_eq!(reason("/allowed").await, "absent", "there is no such configuration");
+    let put = async |value: &Value| {
+        let text = value.to_string();
+        let edit = Edit { path: "", value: &text, ..Edit::new("policy", Action::Set) };
+        answer(fixture.plane.configurations().edit(&call(), &edit).await).unwrap();
+    };
+    put(&json!({"allowed": ["GET"], "number": 1})).await;
+    assert_eq!(reason("/allowed").await, "configured");
+    assert_eq!(reason("/missing").await, "absent");
+    assert_eq!(reason("").await.split(':').next(), Some("Error"), "an object is no list");
+    assert!(reason("/number").await.contains("`policy` at `/number`"));
+    assert!(reason("no pointer").await.starts_with("Error::Invalid"));
+    put(&json!({"allowed": []})).await;
+    assert_eq!(reason("/allowed").await, "not configured");
 }

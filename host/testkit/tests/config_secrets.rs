@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test can't set up has failed")]
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use futures::StreamExt as _;
 use platform_capability::SlotKind;
@@ -10,7 +10,7 @@ use platform_dataplane::{
     Action, CallError, ConfigError, Edit, Edited, Event, KeyError, Read, SecretKey, SecretsConfig,
 };
 use platform_storage::Scope;
-use platform_testkit::{Fixture, alone, call, component, name, plugin};
+use platform_testkit::{Fixture, MapFacts, alone, call, component, configured, name, plugin};
 use serde_json::{Value, json};
 
 struct Setting {
@@ -204,4 +204,17 @@ async fn a_schema_checks_secrets_and_does_not_tell_them() {
     setting.set("/name", &json!("shop"), true).await.unwrap();
     let refused = setting.set("/name", &json!("HUNTER2"), true).await.unwrap_err().to_string();
     assert_eq!(refused, "the document does not match its schema: at `/name`: a secret value does not match");
+}
+
+/// A policy that may read configurations is shown marks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_sees_no_secret() {
+    let setting = Setting::new().await;
+    setting.fixture.bind("auth.policy", alone(configured())).await;
+    let value = json!(["GET"]).to_string();
+    let edit = Edit { path: "/allowed", value: &value, secret: true, ..Edit::new("policy", Action::Set) };
+    setting.edit(edit).await.unwrap();
+    let verdict =
+        setting.fixture.plane.auth().check(&call(), None, "GET", "/allowed", Arc::new(MapFacts::default())).await;
+    assert!(!verdict.allowed && verdict.reason.contains("at `/allowed`"), "{verdict:?}");
 }

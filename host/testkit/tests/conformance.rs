@@ -8,7 +8,7 @@ use platform_capability::SlotKind;
 use platform_conformance::{Subject, suite};
 use platform_dataplane::Plugin;
 use platform_runtime::Mode;
-use platform_testkit::{Fixture, Postgres, Redis, alone, component, counts, name, plugin, weighs};
+use platform_testkit::{Authority, Fixture, Postgres, Redis, alone, component, counts, name, plugin, weighs};
 use serde_json::{Value, json};
 
 fn shipped(kind: SlotKind, name: &str, grants: &[&str], settings: &Value) -> Plugin {
@@ -19,7 +19,10 @@ fn shipped(kind: SlotKind, name: &str, grants: &[&str], settings: &Value) -> Plu
 
 /// Names of the checks that fail, with what they found.
 async fn broken(kind: SlotKind, plugin: Plugin) -> Vec<(&'static str, String)> {
-    let fixture = Fixture::new();
+    broken_in(Fixture::new(), kind, plugin).await
+}
+
+async fn broken_in(fixture: Fixture, kind: SlotKind, plugin: Plugin) -> Vec<(&'static str, String)> {
     let storage = |kind, name| alone(shipped(kind, name, &["storage"], &json!({})));
     match kind {
         SlotKind::RouterPolicy => {
@@ -36,7 +39,9 @@ async fn broken(kind: SlotKind, plugin: Plugin) -> Vec<(&'static str, String)> {
     fixture.bind(kind.as_str(), alone(plugin)).await;
     let mut broken = Vec::new();
     for check in suite(kind) {
-        let outcome = check.run(Subject::new(Arc::clone(&fixture.plane), name(check.name))).await;
+        // Ours export whatever is optional.
+        let exports: Vec<String> = check.optional.map(str::to_owned).into_iter().collect();
+        let outcome = check.run(Subject::new(Arc::clone(&fixture.plane), name(check.name)), &exports).await;
         if let Err(failure) = outcome.result {
             broken.push((check.name, failure.to_string()));
         }
@@ -67,6 +72,27 @@ async fn kv_redis() {
     let grants = ["wasi", &format!("network:{}:{}", address.ip(), address.port())];
     let settings = json!({"url": format!("redis://{address}")});
     keeps_all(SlotKind::KvStore, shipped(SlotKind::KvStore, "kv-redis", &grants, &settings)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_redis_over_tls() {
+    let authority = Authority::new();
+    let server = Redis::start_secure(authority.sign("IP:127.0.0.1")).await;
+    let address = server.secure_address();
+    let grants = ["wasi", &format!("network:{}:{}", address.ip(), address.port())];
+    let redis = shipped(SlotKind::KvStore, "kv-redis", &grants, &json!({"url": format!("rediss://{address}")}));
+    assert_eq!(broken_in(Fixture::trusting(&authority), SlotKind::KvStore, redis).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_postgres_over_tls() {
+    let authority = Authority::new();
+    let server = Postgres::start_secure(&authority.sign("IP:127.0.0.1")).await;
+    let address = server.address();
+    let grants = ["wasi", &format!("network:{}:{}", address.ip(), address.port())];
+    let settings = json!({"url": server.secure_url("verify-full")});
+    let postgres = shipped(SlotKind::DbStore, "db-postgres", &grants, &settings);
+    assert_eq!(broken_in(Fixture::trusting(&authority), SlotKind::DbStore, postgres).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

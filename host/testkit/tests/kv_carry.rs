@@ -272,9 +272,7 @@ async fn keys_that_end_meanwhile_end_and_are_told_of_once() {
     let left = entries(&kv, "short/").await;
     let late = |entry: &Entry| entry.expires_ms.is_none_or(|ends| ends <= now || ends > begun + 60_000);
     assert!(!left.iter().any(|(_, entry)| late(entry)), "ends stay what they were, and come in time");
-    // Those that end in the moment of a flip may go untold; all others are told, and all go.
-    let told = || gone.lock().unwrap().len();
-    until("the ends to be told", async || told() >= 350).await;
+    until("all ends to be told", async || gone.lock().unwrap().len() == 401).await;
     until("all keys to end", async || entries(&kv, "short/").await.is_empty()).await;
     follow.abort();
     let twice: Vec<_> =

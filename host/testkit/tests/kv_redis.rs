@@ -107,3 +107,24 @@ async fn a_server_that_goes_away_is_said_and_found_again() {
     assert_eq!(entry.value, acknowledged.to_string().as_bytes());
     put(22).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn increments_that_come_at_once_are_a_step_each() {
+    const TIMES: u64 = 50;
+    let (server, fixture) = (Redis::start().await, Fixture::new());
+    fixture.bind("kv.store", alone(granted(&server, ""))).await;
+    let kv = fixture.plane.kv();
+    let scripts = || {
+        let told = server.ask("INFO commandstats");
+        let calls = told.split("cmdstat_evalsha:calls=").nth(1).unwrap().split(',').next().unwrap();
+        calls.parse::<u64>().unwrap()
+    };
+    // The server knows the script from now on.
+    assert_eq!(kv.increment(&call(), "sum", 0).await.unwrap(), 0);
+    let before = scripts();
+    let many = (0..TIMES).map(|_| async { kv.increment(&call(), "sum", 1).await.unwrap() });
+    let mut sums = futures::future::join_all(many).await;
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=50).collect::<Vec<i64>>(), "each is added once, and each caller is told its own sum");
+    assert_eq!(scripts() - before, TIMES, "and none was tried again");
+}

@@ -15,7 +15,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use platform_base::clock;
-use platform_capability::event::Event;
+use platform_capability::{Trust, event::Event};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -66,13 +66,13 @@ pub(crate) struct Address {
 }
 
 impl Sender {
-    pub(crate) fn new(config: &Arc<Config>) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, trust: Trust) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE.0)
             .pool_max_idle_per_host(IDLE.1)
             .http1_max_buf_size(HEADER_BYTES_MAX)
-            .build(Connector::new(Arc::clone(config)));
+            .build(Connector::new(Arc::clone(config), trust));
         Self { client, rest_max: Duration::from_millis(config.retry_after_ms_max) }
     }
 

@@ -20,12 +20,9 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
+use platform_capability::{TlsError, Trust};
 use tokio::net::{TcpStream, lookup_host};
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
+use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use crate::{config::Config, target};
@@ -49,33 +46,22 @@ pub(crate) enum ConnectError {
     #[error("no connection: {0}")]
     Refused(io::ErrorKind),
     #[error("no encrypted connection: {0}")]
-    Tls(String),
+    Tls(#[from] TlsError),
+    #[error("no encrypted connection: no answer in time")]
+    Silent,
 }
 
 /// Makes connections.
 #[derive(Clone)]
 pub(crate) struct Connector {
     config: Arc<Config>,
-    tls: TlsConnector,
+    trust: Trust,
 }
 
 impl Connector {
-    /// One that trusts whom the machine trusts. Certificates that can't be read are left out.
-    pub(crate) fn new(config: Arc<Config>) -> Self {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (_, ignored) = roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::warn!(ignored, "no root certificates were found: webhooks with `https` will fail");
-        }
-        // The versions that come with the provider are those that it speaks.
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions();
-        let tls = builder.map(|builder| builder.with_root_certificates(roots).with_no_client_auth());
-        let tls = tls.unwrap_or_else(|_no_version| {
-            ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-        });
-        Self { config, tls: TlsConnector::from(Arc::new(tls)) }
+    /// One that trusts whom the platform trusts.
+    pub(crate) fn new(config: Arc<Config>, trust: Trust) -> Self {
+        Self { config, trust }
     }
 
     async fn connect(self, uri: Uri) -> Result<Line, ConnectError> {
@@ -104,10 +90,8 @@ impl Connector {
     }
 
     async fn encrypt(&self, host: &str, stream: TcpStream) -> Result<Line, ConnectError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let stream = tokio::time::timeout(CONNECT, self.tls.connect(name, stream)).await;
-        let stream = stream.map_err(|_over| ConnectError::Tls("no answer in time".to_owned()))?;
-        let stream = stream.map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let stream = tokio::time::timeout(CONNECT, self.trust.connect(host, stream)).await;
+        let stream = stream.map_err(|_over| ConnectError::Silent)??;
         Ok(Line(TokioIo::new(Either::Right(Box::new(stream)))))
     }
 }
@@ -173,6 +157,8 @@ impl Write for Line {
 
 #[cfg(test)]
 mod tests {
+    use platform_capability::TrustConfig;
+
     use super::*;
 
     #[tokio::test]
@@ -202,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn plain_connections_are_the_operators_choice() {
         let config = Config { networks: vec!["127.0.0.0/8".parse().unwrap()], ..Config::default() };
-        let connector = Connector::new(Arc::new(config));
+        let connector = Connector::new(Arc::new(config), TrustConfig::default().build().unwrap());
         let refused = connector.connect("http://127.0.0.1:1/".parse().unwrap()).await.err();
         assert!(matches!(refused, Some(ConnectError::Plain)), "{refused:?}");
     }

@@ -146,12 +146,12 @@ impl Webhooks {
         let Parts { plane, storage, tasks, config, shared } = parts;
         let config = Arc::new(config);
         Arc::new(Self {
+            sender: Sender::new(&config, plane.trust().clone()),
             plane,
             table: Table::new(Arc::clone(&storage)),
             storage,
             tasks,
             shared,
-            sender: Sender::new(&config),
             attempts: Arc::new(Semaphore::new(config.attempts_max.clamp(1, Semaphore::MAX_PERMITS))),
             known: Mutex::default(),
             config,

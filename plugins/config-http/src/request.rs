@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 4 << 20;
 
 pub(crate) fn get(target: &Target, settings: &Settings, tag: Option<&str>) -> Result<Answer, String> {
     let headers = Fields::new();
-    let mut add = |name: &str, value: &str| {
+    let add = |name: &str, value: &str| {
         headers.append(name, value.as_bytes()).map_err(|error| format!("the header `{name}` can't be sent: {error}"))
     };
     add("accept", "application/json")?;

@@ -37,7 +37,7 @@ const CHANGES_BYTES: i64 = 8 << 20;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE`.
+    /// `postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]`.
     url: String,
     /// The schema that everything is in. It is part of statements: nothing but what a plain name may hold.
     #[serde(default = "schema")]

@@ -6,13 +6,12 @@
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
-use platform_sdk::{context, db::Error};
+use platform_sdk::{db::Error, net::Stream};
 use postgres_protocol::{
     IsNull,
     authentication::{
@@ -25,7 +24,7 @@ use postgres_protocol::{
     },
 };
 
-use crate::url::Address;
+use crate::url::{Address, Encryption};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -33,8 +32,6 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 const SURELY_OPEN: Duration = Duration::from_secs(1);
 /// Bytes that are read at once.
 const READ: usize = 64 << 10;
-/// Shortest time that an answer is waited for.
-const LEAST_WAIT: Duration = Duration::from_millis(10);
 
 /// The time, of which a guest with WASI has no other source.
 #[expect(clippy::disallowed_methods, reason = "the host's clock is out of a guest's reach")]
@@ -234,7 +231,6 @@ impl Server {
         if let Some((mut session, used)) = self.open.take()
             && (used.elapsed() < SURELY_OPEN || session.answers())
         {
-            session.give_time()?;
             return Ok(session);
         }
         Ok(Session::open(&self.address)?)
@@ -244,7 +240,7 @@ impl Server {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Session {
-    stream: TcpStream,
+    stream: Stream,
     received: BytesMut,
     /// Nothing is under way, and no transaction is open.
     idle: bool,
@@ -252,9 +248,7 @@ pub(crate) struct Session {
 
 impl Session {
     fn open(address: &Address) -> Result<Self, Failure> {
-        let stream = TcpStream::connect((address.host.as_str(), address.port))?;
-        let mut session = Self { stream, received: BytesMut::new(), idle: false };
-        session.give_time()?;
+        let mut session = Self { stream: connect(address)?, received: BytesMut::new(), idle: false };
         let mut out = BytesMut::new();
         let named = [
             ("user", address.user.as_str()),
@@ -310,21 +304,13 @@ impl Session {
         }
     }
 
-    /// Waits for answers as long as the call may take.
-    fn give_time(&self) -> Result<(), Failure> {
-        let wait = Some(context::remaining().max(LEAST_WAIT));
-        self.stream.set_read_timeout(wait)?;
-        self.stream.set_write_timeout(wait)?;
-        Ok(())
-    }
-
     fn usable(&self) -> bool {
         self.idle
     }
 
     /// Whether the server is still there.
     fn answers(&mut self) -> bool {
-        self.give_time().is_ok() && self.run("", &[]).is_ok()
+        self.run("", &[]).is_ok()
     }
 
     /// Runs a statement; its rows, with whole numbers, numbers and the like in their binary form.
@@ -353,7 +339,8 @@ impl Session {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     fn receive(&mut self) -> io::Result<Message> {
@@ -369,6 +356,38 @@ impl Session {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
             }
         }
+    }
+}
+
+/// A connection that is encrypted as far as the address asks and the server can: before anything else is said the server is
+/// asked whether it can, and answers with one byte.
+fn connect(address: &Address) -> io::Result<Stream> {
+    let open = || Stream::connect(&address.host, address.port);
+    let mut stream = open()?;
+    if address.encryption == Encryption::Disable {
+        return Ok(stream);
+    }
+    let may_be_plain = address.encryption == Encryption::Prefer;
+    let mut question = BytesMut::new();
+    frontend::ssl_request(&mut question);
+    stream.write_all(&question)?;
+    stream.flush()?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer)?;
+    match answer {
+        [b'S'] => match stream.secure(&address.host) {
+            Err(_no_trust) if may_be_plain => open(),
+            secured => secured,
+        },
+        [b'N'] if may_be_plain => Ok(stream),
+        [b'N'] => {
+            let why = format!(
+                "`{}` has no TLS; turn `ssl` on there, or write `sslmode=disable` where the way to it is safe",
+                address.host
+            );
+            Err(io::Error::new(io::ErrorKind::Unsupported, why))
+        }
+        _ => Err(garbled("something else than whether it has TLS")),
     }
 }
 

@@ -16,11 +16,13 @@ use platform_sdk::{
         Write, check_key, check_keys, check_limit, check_restored, check_writes, number,
     },
 };
-use redis::{Client, ScriptInvocation};
+use redis::ScriptInvocation;
 use serde::Deserialize;
 
+mod link;
 mod server;
 
+use link::Address;
 use server::{Scripts, Server, bytes, count, entries, entry, expires, list, next, now, text};
 
 /// Longest time to live, in milliseconds: a thousand years.
@@ -30,7 +32,7 @@ const TTL_MS_MAX: u64 = 31_556_952_000_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// `redis://[[USER]:PASSWORD@]HOST:PORT[/DATABASE]`.
+    /// `redis://[[USER]:PASSWORD@]HOST:PORT[/DATABASE]`, `rediss://` over TLS.
     url: String,
     /// What all keys begin with.
     #[serde(default = "prefix")]
@@ -82,10 +84,10 @@ impl Store for Remote {
     type Settings = Settings;
 
     fn configure(settings: Settings) -> std::result::Result<Self, Problem> {
-        let client = Client::open(settings.url.as_str())
-            .map_err(|error| Problem::new(format!("it is no address of a Redis server: {error}")).at("/url"))?;
+        let address = Address::parse(&settings.url)
+            .map_err(|why| Problem::new(format!("it is no address of a Redis server: {why}")).at("/url"))?;
         Ok(Self {
-            server: Server::new(client),
+            server: Server::new(address),
             scripts: Scripts::new(),
             prefix: settings.prefix,
             changes_kept: settings.changes_kept,
@@ -135,19 +137,19 @@ impl Store for Remote {
     }
 
     fn increment(&mut self, key: &str, by: i64) -> Result<i64> {
-        for () in context::attempts() {
-            let found = self.get(key)?;
-            let old = found.as_ref().map_or(Ok(0), |found| number(&found.value))?;
-            let new = old
-                .checked_add(by)
-                .ok_or_else(|| Error::Invalid(format!("{old} plus {by} does not fit in 64 bits")))?;
-            let condition = found.map_or(Condition::Absent, |found| Condition::At(found.revision));
-            match self.put(key, new.to_string().into_bytes(), condition, Expiry::Keep) {
-                Err(Error::Conflict(_)) => {}
-                done => return done.map(|_| new),
+        check_key(key)?;
+        let mut script = self.writing(&self.scripts.increment);
+        script.arg(key).arg(by);
+        let mut answer = list(self.server.invoke(&script)?)?;
+        match text(next(&mut answer))?.as_str() {
+            "made" => number(&bytes(next(&mut answer))?),
+            "number" => Err(Error::Invalid("the value is no decimal number of 64 bits".into())),
+            "beyond" => {
+                let old = text(next(&mut answer))?;
+                Err(Error::Invalid(format!("{old} plus {by} does not fit in 64 bits")))
             }
+            kind => Err(refusal(kind, &mut answer)?),
         }
-        Err(Error::Unavailable(format!("`{key}` was written by others again and again; try again")))
     }
 
     fn used(&mut self) -> Result<Usage> {
@@ -263,6 +265,19 @@ impl Remote {
         script
     }
 
+    /// The same for a script that writes: with the quota and the fence of the call.
+    fn writing<'a>(&self, script: &'a redis::Script) -> ScriptInvocation<'a> {
+        let quota = self.quotas.of(&context::namespace());
+        let most = |most: Option<u64>| most.map_or_else(String::new, |most| most.to_string());
+        let mut script = self.begin(script);
+        script.arg(most(quota.keys)).arg(most(quota.bytes));
+        match context::fence() {
+            Some(fence) => script.arg(fence.name).arg(digits(fence.token)),
+            None => script.arg("").arg(""),
+        };
+        script
+    }
+
     /// Keys, their bytes, and the last revision.
     fn state(&mut self) -> Result<(u64, u64, u64)> {
         let script = self.begin(&self.scripts.used);
@@ -271,14 +286,7 @@ impl Remote {
     }
 
     fn make(&mut self, writes: &[Write]) -> Result<Made> {
-        let quota = self.quotas.of(&context::namespace());
-        let most = |most: Option<u64>| most.map_or_else(String::new, |most| most.to_string());
-        let mut script = self.begin(&self.scripts.commit);
-        script.arg(most(quota.keys)).arg(most(quota.bytes));
-        match context::fence() {
-            Some(fence) => script.arg(fence.name).arg(digits(fence.token)),
-            None => script.arg("").arg(""),
-        };
+        let mut script = self.writing(&self.scripts.commit);
         for Write { key, condition, action } in writes {
             let (action, value, expiry): (_, &[u8], _) = match action {
                 Action::Put(Content { value, expiry }) => ("put", value, *expiry),
@@ -304,18 +312,22 @@ impl Remote {
         let mut answer = list(self.server.invoke(&script)?)?;
         match text(next(&mut answer))?.as_str() {
             "made" => Ok(Made { revision: count(&next(&mut answer))?, changes: count(&next(&mut answer))? }),
-            "stale" => Err(Error::Stale(token(&text(next(&mut answer))?)?)),
-            "quota" => {
-                let what = text(next(&mut answer))?;
-                let held = count(&next(&mut answer))?;
-                Err(Error::Quota(format!("the namespace would hold {held} {what}, more than its quota")))
-            }
-            _ => {
-                let key = text(next(&mut answer))?;
-                Err(Error::Conflict(Conflict { key, revision: count(&next(&mut answer))? }))
-            }
+            kind => Err(refusal(kind, &mut answer)?),
         }
     }
+}
+
+/// Why a write was not made.
+fn refusal(kind: &str, answer: &mut impl Iterator<Item = redis::Value>) -> Result<Error> {
+    let of = text(next(answer))?;
+    Ok(match kind {
+        "stale" => Error::Stale(token(&of)?),
+        "quota" => {
+            let held = count(&next(answer))?;
+            Error::Quota(format!("the namespace would hold {held} {of}, more than its quota"))
+        }
+        _ => Error::Conflict(Conflict { key: of, revision: count(&next(answer))? }),
+    })
 }
 
 fn change(found: &mut impl Iterator<Item = redis::Value>) -> Result<Change> {

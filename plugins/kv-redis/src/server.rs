@@ -1,11 +1,13 @@
-//! The connection to the server, and what scripts are told and answer. Must not know what a store means.
+//! Calls to the server, and what scripts are told and answer. Must not know what a store means, nor how a connection is made.
 //!
 //! Its invariant: a call that failed on the way leaves no connection behind, so no answer is ever taken for another's.
 
 use std::time::{Duration, Instant};
 
 use platform_sdk::kv::{Entry, Error, MAX_COMMIT_BYTES, Result};
-use redis::{Client, Connection, ConnectionLike, ErrorKind, RedisError, Script, ScriptInvocation, Value};
+use redis::{ConnectionLike, ErrorKind, RedisError, Script, ScriptInvocation, Value};
+
+use crate::link::{Address, Link};
 
 /// The time, of which a guest with WASI has no other source.
 #[expect(clippy::disallowed_methods, reason = "the host's clock is out of a guest's reach")]
@@ -20,6 +22,7 @@ const SURELY_OPEN: Duration = Duration::from_secs(1);
 pub(crate) struct Scripts {
     pub(crate) read: Script,
     pub(crate) commit: Script,
+    pub(crate) increment: Script,
     pub(crate) scan: Script,
     pub(crate) changes: Script,
     pub(crate) used: Script,
@@ -30,9 +33,11 @@ pub(crate) struct Scripts {
 impl Scripts {
     pub(crate) fn new() -> Self {
         let script = |body: &str| Script::new(&[include_str!("space.lua"), body].concat());
+        let writing = |body: &str| script(&[include_str!("write.lua"), body].concat());
         Self {
             read: script(include_str!("read.lua")),
-            commit: script(include_str!("commit.lua")),
+            commit: writing(include_str!("commit.lua")),
+            increment: writing(include_str!("increment.lua")),
             scan: script(include_str!("scan.lua")),
             changes: script(include_str!("changes.lua")),
             used: script(include_str!("used.lua")),
@@ -44,13 +49,13 @@ impl Scripts {
 
 /// A server, and the connection to it once there was a call.
 pub(crate) struct Server {
-    client: Client,
-    open: Option<(Connection, Instant)>,
+    address: Address,
+    open: Option<(Link, Instant)>,
 }
 
 impl Server {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, open: None }
+    pub(crate) fn new(address: Address) -> Self {
+        Self { address, open: None }
     }
 
     pub(crate) fn invoke(&mut self, script: &ScriptInvocation<'_>) -> Result<Value> {
@@ -65,7 +70,7 @@ impl Server {
         self.call(|connection| command.query::<Value>(connection)).map(drop)
     }
 
-    fn call<T>(&mut self, call: impl FnOnce(&mut Connection) -> redis::RedisResult<T>) -> Result<T> {
+    fn call<T>(&mut self, call: impl FnOnce(&mut Link) -> redis::RedisResult<T>) -> Result<T> {
         let mut connection = self.connection()?;
         match call(&mut connection) {
             Ok(answer) => {
@@ -82,13 +87,13 @@ impl Server {
         }
     }
 
-    fn connection(&mut self) -> Result<Connection> {
+    fn connection(&mut self) -> Result<Link> {
         if let Some((mut connection, used)) = self.open.take()
             && (used.elapsed() < SURELY_OPEN || connection.check_connection())
         {
             return Ok(connection);
         }
-        self.client.get_connection().map_err(|error| failure(&error))
+        Link::open(&self.address).map_err(|error| failure(&error))
     }
 }
 

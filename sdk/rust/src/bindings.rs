@@ -197,18 +197,39 @@ pub mod storage {
     });
 }
 
-/// Other capabilities, for plugins with the grants `kv` and `discovery`. Values are those of the slots' modules.
+/// Other capabilities, for plugins with the grants `kv`, `discovery` and `config`. Values are those of the slots' modules.
 pub mod client {
     wit_bindgen::generate!({
-        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery"],
+        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery", "../../wit/config"],
         inline: "package platform:sdk@0.1.0;
-            world sdk-client { import platform:kv/store@0.1.0; import platform:discovery/registry@0.1.0; }",
+            world sdk-client {
+                import platform:kv/store@0.1.0;
+                import platform:discovery/registry@0.1.0;
+                import platform:config/values@0.1.0;
+            }",
         with: {
             "platform:kv/types@0.1.0": crate::bindings::kv::platform::kv::types,
             "platform:kv/store@0.1.0": generate,
             "platform:discovery/types@0.1.0": crate::bindings::discovery::platform::discovery::types,
             "platform:discovery/registry@0.1.0": generate,
+            "platform:config/types@0.1.0": crate::bindings::config_store::platform::config::types,
+            "platform:config/values@0.1.0": generate,
         },
         additional_derives: [PartialEq],
+    });
+}
+
+/// TLS over streams, for plugins with the grant `network:HOST:PORT`. Streams are those of `wasip2`.
+#[cfg(feature = "net")]
+pub mod tls {
+    wit_bindgen::generate!({
+        path: ["wit/io.wit", "wit/tls.wit"],
+        inline: "package platform:sdk@0.1.0; world sdk-tls { import wasi:tls/types@0.2.0-draft; }",
+        with: {
+            "wasi:io/error@0.2.12": wasip2::io::error,
+            "wasi:io/poll@0.2.12": wasip2::io::poll,
+            "wasi:io/streams@0.2.12": wasip2::io::streams,
+            "wasi:tls/types@0.2.0-draft": generate,
+        },
     });
 }

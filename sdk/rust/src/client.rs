@@ -23,3 +23,22 @@ pub mod discovery {
         discovery::{Endpoint, Error, Node, Registration},
     };
 }
+
+/// Values of the configurations of the call's namespace; grant `config`.
+pub mod config {
+    use serde::de::DeserializeOwned;
+
+    use crate::bindings::client::platform::config::values;
+    pub use crate::config::Error;
+
+    /// The value at a JSON Pointer of a configuration as it is now, none when there is nothing. A mark stands in place of a
+    /// secret.
+    ///
+    /// # Errors
+    /// [`Error::Other`] when the value is no `T`; see [`Error`] for the others.
+    pub fn get<T: DeserializeOwned>(id: &str, path: &str) -> Result<Option<T>, Error> {
+        let Some(text) = values::get(id, path)? else { return Ok(None) };
+        let read = serde_json::from_str(&text);
+        read.map(Some).map_err(|error| Error::Other(format!("`{id}` at `{path}`: {error}")))
+    }
+}

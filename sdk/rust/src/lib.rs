@@ -47,7 +47,8 @@
 //! | `event.filter` | [`event::Filter`] |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
-//! capabilities called. In native builds, that is in the unit tests of a plugin, `native` stands in for the host.
+//! capabilities called, and with the feature `net` the module `net` that of the server connected to. In native builds, that
+//! is in the unit tests of a plugin, `native` stands in for the host.
 //!
 //! The WIT bindings are no part of this crate's interface; the modules below are.
 
@@ -72,6 +73,8 @@ pub mod log;
 pub mod manifest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
+#[cfg(feature = "net")]
+pub mod net;
 mod problem;
 pub mod router;
 pub mod settings;

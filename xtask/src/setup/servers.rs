@@ -31,7 +31,7 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 15] = [
+const SERVERS: [Server; 18] = [
     // Networks of their own, in which servers are cut off.
     Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
@@ -44,6 +44,12 @@ const SERVERS: [Server; 15] = [
         program: "nats-server",
         source: Source::Unpacked { package: "nats-server", least: [2, 12], executable: "usr/sbin/nats-server" },
     },
+    Server { program: "docker-registry", source: Source::Apt("docker-registry") },
+    Server {
+        program: "cosign",
+        source: Source::Unpacked { package: "cosign", least: [3, 0], executable: "usr/bin/cosign" },
+    },
+    Server { program: "oras", source: Source::Unpacked { package: "oras", least: [1, 2], executable: "usr/bin/oras" } },
     Server { program: "postgres", source: Source::Apt("postgresql") },
     Server {
         program: "cloudevents-sdk",
@@ -115,8 +121,10 @@ impl Server {
             Source::Apt(_) | Source::Python { .. } => {
                 own.or_else(|| process::find(self.program)).is_some() || beside(self.program)
             }
+            // What was unpacked here was chosen by its version, and not every program tells it.
             Source::Unpacked { least, .. } => {
-                own.into_iter().chain(process::find(self.program)).any(|program| version(&program) >= Some(least))
+                own.is_some_and(|program| version(&program).is_none_or(|version| version >= least))
+                    || process::find(self.program).is_some_and(|program| version(&program) >= Some(least))
             }
         }
     }

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates of the host, lowest first: each may use those before it.
-const HOST: [&str; 13] = [
+const HOST: [&str; 15] = [
     "platform-base",
     "platform-document",
     "platform-storage",
@@ -14,8 +14,10 @@ const HOST: [&str; 13] = [
     "platform-capability",
     "platform-dataplane",
     "platform-conformance",
+    "platform-signing",
     "platform-control",
     "platform-webhook",
+    "platform-registry",
     "platform-proto",
     "platform-ingress",
     "platform-testkit",

@@ -39,7 +39,7 @@ async fn exchange(plan: &Plan) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let daemon = Daemon::start(folder.path()).await?;
     let services = Service::start_three(plan, folder.path(), &daemon).await?;
-    let mut script = Script::prepare(&daemon).await?;
+    let mut script = Box::pin(Script::prepare(&daemon)).await?;
     for service in &services {
         picked(&mut script.clients, &service.id).await?;
     }

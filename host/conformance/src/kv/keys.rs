@@ -109,6 +109,55 @@ pub(super) async fn numbers(subject: Subject) -> Checked {
     Ok(())
 }
 
+pub(super) async fn numbers_at_the_edge(subject: Subject) -> Checked {
+    let (kv, call) = (subject.kv(), &subject.call());
+    let text = |number: i64| number.to_string();
+    for (held, by, sum) in [
+        ("007", 1, Some(8)),
+        ("-0", -1, Some(-1)),
+        ("9007199254740993", 1, Some(9_007_199_254_740_994)),
+        (text(i64::MAX - 1).as_str(), 1, Some(i64::MAX)),
+        (text(i64::MIN).as_str(), i64::MAX, Some(-1)),
+        ("0", i64::MIN, Some(i64::MIN)),
+        (text(i64::MAX).as_str(), 1, None),
+        (text(i64::MIN).as_str(), -1, None),
+        ("-1", i64::MIN, None),
+        ("9223372036854775808", -1, None),
+        ("-9223372036854775809", 1, None),
+        ("", 1, None),
+        ("-", 1, None),
+        ("+1", 1, None),
+        (" 1", 1, None),
+        ("1\n", 1, None),
+        ("1.0", 1, None),
+        ("0x1", 1, None),
+        ("\u{661}", 1, None),
+    ] {
+        answered(kv.commit(call, &[put("number", held)]).await, "`commit`")?;
+        let what = format!("`increment` of {held:?} by {by}");
+        match sum {
+            Some(sum) => same(&answered(kv.increment(call, "number", by).await, &what)?, &sum, &what)?,
+            None => {
+                let refusal = refused(kv.increment(call, "number", by).await, &what)?;
+                holds(matches!(refusal, Error::Invalid(_)), &format!("{what} is `invalid`, not {}", shown(&refusal)))?;
+            }
+        }
+        let left = sum.map_or_else(|| held.to_owned(), text);
+        let found = answered(kv.get(call, "number").await, "`get`")?;
+        same(&values(&[found]), &vec![Some(left)], &format!("the key after {what}"))?;
+    }
+    let hour = put_for("lasting", "1", Condition::Always, Expiry::AfterMs(3_600_000));
+    answered(kv.commit(call, &[hour]).await, "`commit`")?;
+    let ends = async || Ok(answered(kv.get(call, "lasting").await, "`get`")?.and_then(|entry| entry.expires_ms));
+    let before = ends().await?;
+    let at = answered(kv.revision(call).await, "`revision`")?;
+    answered(kv.increment(call, "lasting", 1).await, "`increment`")?;
+    same(&ends().await?, &before, "when a number ends that was added to")?;
+    let told = answered(kv.changes(call, "lasting", at, 10).await, "`changes`")?;
+    let told: Vec<_> = told.into_iter().map(|change| change.entry).collect();
+    same(&values(&told), &vec![Some("2".to_owned())], "the change that an increment is")
+}
+
 pub(super) async fn expiry(subject: Subject) -> Checked {
     // Each call has a time of its own, at which the host admitted it.
     let (kv, call) = (subject.kv(), || subject.call());

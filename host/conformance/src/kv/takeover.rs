@@ -1,16 +1,21 @@
 //! What a store takes over from another one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::kv::{Change, Condition, Entry, Error, Expiry, Fence};
 use platform_capability::{Call, CallContext};
+use platform_dataplane::CallError;
 
 use super::put;
 use crate::{
-    Checked, Subject,
+    Checked, Failure, Subject,
     outcome::{answered, holds, refused, same},
+    subject::until,
 };
+
+/// Nobody waits longer for an end to show.
+const SHOWS: Duration = Duration::from_secs(5);
 
 /// Until an entry ends that is to outlive the check.
 const FAR_MS: u64 = 600_000;
@@ -20,7 +25,16 @@ fn fenced(subject: &Subject, name: &str, token: u64) -> Call {
     Arc::new(CallContext { fence, ..subject.call().as_ref().clone() })
 }
 
+/// A store that can't take over says so when it is given nothing.
+async fn can_take_over(subject: &Subject) -> Checked {
+    match subject.kv().restore(&subject.call(), &[], &[], 0).await {
+        Err(CallError::Capability(Error::Other(why))) => Err(Failure::NotMade(why)),
+        other => answered(other, "`restore` of nothing"),
+    }
+}
+
 pub(super) async fn takes_over(subject: Subject) -> Checked {
+    can_take_over(&subject).await?;
     let (kv, call) = (subject.kv(), &subject.call());
     answered(kv.commit(call, &[put("stays", "1"), put("goes", "1"), put("changes", "1")]).await, "`commit`")?;
     let far = Some(clock::unix_ms() + FAR_MS);
@@ -53,7 +67,22 @@ pub(super) async fn takes_over(subject: Subject) -> Checked {
     same(&ttl, &far, "when a key that was taken over ends, after a write that keeps it")
 }
 
+pub(super) async fn ends(subject: Subject) -> Checked {
+    can_take_over(&subject).await?;
+    let (kv, call) = (subject.kv(), || subject.call());
+    let entry = Some(Entry { value: b"theirs".to_vec(), revision: 700, expires_ms: Some(1) });
+    let ended = Change { key: "ended".to_owned(), entry, revision: 700 };
+    answered(kv.restore(&call(), &[], &[], 900).await, "`restore`")?;
+    answered(kv.restore(&call(), &[ended], &[], 0).await, "`restore` of what has ended")?;
+    same(&answered(kv.get(&call(), "ended").await, "`get`")?, &None, "a key that had ended elsewhere")?;
+    let told = async || answered(kv.changes(&call(), "", 900, 10).await, "`changes`");
+    until("its end to be told", SHOWS, async || Ok(!told().await?.is_empty())).await?;
+    let told: Vec<_> = told().await?.into_iter().map(|change| (change.key, change.entry)).collect();
+    same(&told, &vec![("ended".to_owned(), None)], "changes after a key came that had ended elsewhere")
+}
+
 pub(super) async fn fences(subject: Subject) -> Checked {
+    can_take_over(&subject).await?;
     let (kv, call) = (subject.kv(), &subject.call());
     let write = async |call: &Call| kv.put(call, "key", b"1", Condition::Always, Expiry::Never).await;
     let fence = |name: &str, token| Fence { name: name.to_owned(), token };

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use platform_dataplane::SlotName;
+use platform_signing::Evidence;
 use serde::Serialize;
 
 use super::{Bind, Control, GrantChange, Install, LinkRequest, bind::told, blocking};
@@ -97,8 +98,9 @@ impl Control {
         &self, declaration: &Declaration, declared: &DeclaredPlugin, changes: &mut Vec<Change>,
     ) -> Result<PluginKey> {
         let path = path(declaration, declared)?;
-        let bytes = blocking(move || files::read(&path)).await?;
-        let record = self.installed_as(declared, bytes, changes).await?;
+        let read = move || Ok((files::read(&path)?, Evidence::beside(&path)?.into_iter().collect()));
+        let (bytes, signatures) = blocking(read).await?;
+        let record = self.installed_as(declared, bytes, signatures, changes).await?;
         let key = record.key()?;
         let Some(grants) = &declared.grants else { return Ok(key) };
         let entry = format!("{GRANTS}{key}");
@@ -143,12 +145,13 @@ impl Control {
 
     /// The plugin of the declared file, installed when it is not.
     async fn installed_as(
-        &self, declared: &DeclaredPlugin, bytes: Vec<u8>, changes: &mut Vec<Change>,
+        &self, declared: &DeclaredPlugin, bytes: Vec<u8>, signatures: Vec<Evidence>, changes: &mut Vec<Change>,
     ) -> Result<Arc<PluginRecord>> {
         let digest = platform_runtime::Digest::of(&bytes);
         let view = self.state.view();
         let fits = |record: &&Arc<PluginRecord>| {
             record.digest == digest
+                && signatures.iter().all(|signature| record.signatures.contains(signature))
                 && declared.name.as_ref().is_none_or(|name| record.name == *name)
                 && declared.version.as_ref().is_none_or(|version| record.version == *version)
         };
@@ -158,6 +161,8 @@ impl Control {
         let request = Install {
             name: declared.name.as_ref().map(ToString::to_string),
             version: declared.version.clone(),
+            signatures,
+            accept_grants: false,
             dry_run: false,
             by: CONFIG.to_owned(),
         };
@@ -262,6 +267,7 @@ fn request(declared: &DeclaredBinding, plugins: &BTreeSet<PluginKey>) -> Result<
     });
     Ok(Bind {
         carry: Vec::new(),
+        rollout: None,
         chain: chain.collect::<Result<_>>()?,
         failure: declared.failure.clone(),
         dry_run: false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use platform_base::clock;
 use platform_capability::Name;
-use platform_dataplane::{BindError, BindingSpec, FailureMode, Plugin, Prepared, SlotName};
+use platform_dataplane::{BindError, BindingSpec, FailureMode, Plan, Plugin, Prepared, SlotName};
 use platform_runtime::Mode;
 use serde_json::{Map, Value};
 
@@ -60,6 +60,8 @@ pub struct Bind {
     pub dry_run: bool,
     /// Namespaces that are carried from what serves now, with all that the slot keeps there.
     pub carry: Vec<Name>,
+    /// How they are tried beside what serves; none to serve at once.
+    pub rollout: Option<Plan>,
     /// The generation that the slot must be at, 0 for an empty slot; none for whatever it is.
     pub if_generation: Option<u64>,
     /// Why, for the audit trail.
@@ -74,19 +76,22 @@ pub(super) enum Flip {
     Prepared(Box<Prepared>),
     /// To a generation that the plane kept.
     Kept(u64),
+    /// To the candidate that is being tried.
+    Candidate,
 }
 
 impl Control {
-    /// Makes plugins serve a slot, as a new generation.
+    /// Makes plugins serve a slot, as a new generation: at once, or as a candidate beside what serves.
     ///
     /// # Errors
     /// Why not. The slot is as it was.
     pub async fn bind(&self, slot: SlotName, request: Bind) -> Result<SlotView> {
         self.owned("bind", |this| async move {
             let (by, dry_run, comment) = (request.by.clone(), request.dry_run, request.comment.clone());
+            let action = if request.rollout.is_some() { "rollout" } else { "bind" };
             let result = this.bind_now(&slot, request).await;
             if !dry_run {
-                this.audit.note(&by, "bind", &slot.to_string(), &result, |view| told(view, &comment)).await;
+                this.audit.note(&by, action, &slot.to_string(), &result, |view| told(view, &comment)).await;
             }
             result
         })
@@ -101,6 +106,10 @@ impl Control {
         if let Some(wanted) = request.if_generation.filter(|wanted| *wanted != current) {
             return Err(Error::OtherGeneration { slot: slot.clone(), current, wanted });
         }
+        if let Some(plan) = request.rollout.clone() {
+            return self.roll_out(slot, &view, &before, request, plan).await;
+        }
+        before.check_settled(slot)?;
         let dry_run = request.dry_run;
         let carry = request.carry.clone();
         if !carry.is_empty() && self.daemons.fresh().await?.others(&self.daemon) {
@@ -166,17 +175,19 @@ impl Control {
         .await
     }
 
-    /// What the data plane needs of a binding: components loaded, their digests verified.
+    /// What the data plane needs of a binding: components loaded, their digests and signatures verified.
     pub(super) async fn spec(&self, binding: &BindingRecord) -> Result<BindingSpec> {
         self.fetch(binding).await?;
-        let (files, binding) = (Arc::clone(&self.files), binding.clone());
+        let (files, binding, judge) = (Arc::clone(&self.files), binding.clone(), self.judge(&self.state.view()));
         blocking(move || {
             let load = |link: &Link| {
+                let wasm = files.load(link.digest)?;
+                judge.link(link, &wasm)?;
                 Ok(Plugin {
                     name: link.name.clone(),
                     version: link.version.clone(),
                     digest: link.digest,
-                    wasm: files.load(link.digest)?,
+                    wasm,
                     settings: Value::Object(link.settings.clone()).to_string(),
                     grants: link.grants.clone(),
                     mode: link.mode,
@@ -218,6 +229,7 @@ impl Control {
         match flip {
             Flip::Prepared(prepared) => self.plane.bind(slot, *prepared, generation).await.map(drop),
             Flip::Kept(kept) => self.plane.rollback(slot, Some(kept), generation).await.map(drop),
+            Flip::Candidate => self.plane.promote(slot, generation).await.map(drop),
         }
     }
 
@@ -260,11 +272,12 @@ impl Control {
         let _turn = self.turn(slot).await;
         let before = self.state.fresh().await?.slot(slot);
         let current = before.current.clone().ok_or_else(|| Error::NotBound(slot.clone()))?;
+        before.check_settled(slot)?;
         let plan = |view: &View| {
             if view.slot(slot) != before {
                 return Err(Error::Changed(format!("`{slot}`")));
             }
-            Ok(vec![Edit::PutSlot(slot.clone(), SlotRecord { last: before.last, current: None })])
+            Ok(vec![Edit::PutSlot(slot.clone(), SlotRecord { last: before.last, ..SlotRecord::default() })])
         };
         self.state.commit(plan).await?;
         let unbound = self.plane.unbind(slot).await;
@@ -284,21 +297,32 @@ pub(super) fn edits(
     if view.slot(slot) != *before {
         return Err(Error::Changed(format!("`{slot}`")));
     }
+    check_links(view, slot, binding)?;
+    let after = SlotRecord {
+        last: before.last.max(binding.generation),
+        current: Some(Arc::clone(binding)),
+        ..SlotRecord::default()
+    };
+    let mut edits = vec![Edit::PutSlot(slot.clone(), after), Edit::PutBinding(slot.clone(), Arc::clone(binding))];
+    edits.extend(outdated(slot, binding.generation));
+    Ok(edits)
+}
+
+/// Checks that the plugins of a binding are what it was made from, and that it closes no circle.
+pub(super) fn check_links(view: &View, slot: &SlotName, binding: &BindingRecord) -> Result<()> {
     for link in binding.links() {
         let record = view.plugin(&PluginKey::new(link.name.as_str(), &link.version)?);
         if record.is_none_or(|record| record.digest != link.digest || record.grants != link.grants) {
             return Err(Error::Changed(format!("`{}`", link.label())));
         }
     }
-    cycle::check(view, slot, binding)?;
-    let mut edits = vec![
-        Edit::PutSlot(slot.clone(), SlotRecord { last: binding.generation, current: Some(Arc::clone(binding)) }),
-        Edit::PutBinding(slot.clone(), Arc::clone(binding)),
-    ];
-    if let Some(old) = binding.generation.checked_sub(GENERATIONS_MAX).filter(|old| *old > 0) {
-        edits.push(Edit::RemoveBinding(slot.clone(), old));
-    }
-    Ok(edits)
+    cycle::check(view, slot, binding)
+}
+
+/// Forgets the generation that is too old once there is this one.
+pub(super) fn outdated(slot: &SlotName, generation: u64) -> Option<Edit> {
+    let old = generation.checked_sub(GENERATIONS_MAX).filter(|old| *old > 0)?;
+    Some(Edit::RemoveBinding(slot.clone(), old))
 }
 
 /// What a slot held before, above the generation `failed`: other daemons may serve that one by now, and go only forward.
@@ -309,8 +333,10 @@ fn renumbered(before: &SlotRecord, failed: u64) -> SlotRecord {
         ..BindingRecord::clone(binding)
     };
     match &before.current {
-        Some(binding) => SlotRecord { last: failed + 1, current: Some(Arc::new(again(binding))) },
-        None => SlotRecord { last: failed, current: None },
+        Some(binding) => {
+            SlotRecord { last: failed + 1, current: Some(Arc::new(again(binding))), ..SlotRecord::default() }
+        }
+        None => SlotRecord { last: failed, ..SlotRecord::default() },
     }
 }
 
@@ -334,8 +360,11 @@ fn resolve(view: &View, slot: &SlotName, request: LinkRequest) -> Result<Link> {
 
 /// What the audit trail says of a binding.
 pub(super) fn told(view: &SlotView, comment: &str) -> String {
-    let binding = &view.binding;
+    let (binding, trial) = match &view.rollout {
+        Some(rollout) => (&rollout.record.candidate, format!(", {}", rollout.record.plan.trial)),
+        None => (view.binding.as_ref(), String::new()),
+    };
     let chain: Vec<_> = binding.chain.iter().map(Link::label).collect();
     let comment = if comment.is_empty() { String::new() } else { format!(": {comment}") };
-    format!("generation {}, {}{comment}", binding.generation, chain.join(", "))
+    format!("generation {}, {}{trial}{comment}", binding.generation, chain.join(", "))
 }

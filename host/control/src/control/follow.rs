@@ -76,7 +76,11 @@ impl Control {
             loop {
                 let now = control.state.view();
                 control.forget_files(&before, &now).await;
+                let advised = !now.revocations().eq(before.revocations());
                 before = now;
+                if advised {
+                    control.heed_advisories().await;
+                }
                 control.converge(&mut agains).await;
                 let next = agains.values().map(|again| again.at.saturating_duration_since(clock::now())).min();
                 if let Err(error) = control.state.changed(next.unwrap_or(WAIT).min(WAIT)).await {
@@ -124,7 +128,14 @@ impl Control {
     async fn say(&self, address: &str, said: &mut Option<DaemonRecord>) -> Result<()> {
         let mut slots: BTreeMap<SlotName, Served> = BTreeMap::new();
         for status in self.plane.slots() {
-            slots.entry(status.name).or_default().generation = status.generation;
+            let served = slots.entry(status.name).or_default();
+            served.generation = status.generation;
+            served.candidate = status.rollout.map_or(0, |rollout| rollout.generation);
+        }
+        for (slot, ended) in self.ended.lock().iter() {
+            if let Some(served) = slots.get_mut(slot).filter(|served| served.candidate < ended.generation) {
+                (served.failed, served.problem) = (ended.generation, ended.why.clone());
+            }
         }
         for (slot, problem) in self.problems.lock().iter() {
             let served = slots.entry(slot.clone()).or_default();
@@ -140,17 +151,19 @@ impl Control {
     async fn converge(&self, agains: &mut Agains) {
         let view = self.state.view();
         let wanted = |slot: &SlotName| view.slot(slot).current.map_or(0, |binding| binding.generation);
-        let served: BTreeMap<SlotName, u64> =
-            self.plane.slots().into_iter().map(|status| (status.name, status.generation)).collect();
-        let slots: BTreeSet<&SlotName> = view.slots().map(|(slot, _)| slot).chain(served.keys()).collect();
+        let served: BTreeSet<SlotName> = self.plane.slots().into_iter().map(|status| status.name).collect();
+        let slots: BTreeSet<&SlotName> = view.slots().map(|(slot, _)| slot).chain(&served).collect();
         let now = clock::now();
+        let differs = |slot: &SlotName| {
+            let serving = self.plane.slot(slot).and_then(|slot| slot.binding());
+            serving.map_or(0, |serving| serving.generation) != wanted(slot) || !self.tries_what_it_should(slot)
+        };
         let due = slots.into_iter().filter(|slot| {
-            let wanted = wanted(slot);
-            let rests = agains.get(*slot).is_some_and(|again| again.generation == wanted && again.at > now);
-            served.get(*slot).copied().unwrap_or(0) != wanted && !rests
+            let rests = agains.get(*slot).is_some_and(|again| again.generation == wanted(slot) && again.at > now);
+            !rests && differs(slot)
         });
         let due: Vec<SlotName> = due.cloned().collect();
-        agains.retain(|slot, _| served.get(slot).copied().unwrap_or(0) != wanted(slot));
+        agains.retain(|slot, _| differs(slot));
         let done = stream::iter(due).map(|slot| async move { (self.bring(&slot).await, slot) });
         let done: Vec<_> = done.buffer_unordered(SLOTS_AT_ONCE).collect().await;
         for (result, slot) in done {
@@ -177,6 +190,9 @@ impl Control {
             match wanted {
                 _ if serving == generation => Ok(()),
                 None => Ok(self.plane.unbind(slot).await?),
+                Some(_) if self.plane.rollout(slot).is_some_and(|rollout| rollout.generation() == generation) => {
+                    Ok(self.flip(slot, Flip::Candidate, generation).await?)
+                }
                 Some(binding) => {
                     let prepared = self.plane.prepare(slot, self.spec(&binding).await?).await?;
                     Ok(self.flip(slot, Flip::Prepared(Box::new(prepared)), generation).await?)
@@ -193,6 +209,7 @@ impl Control {
                 return Err(error);
             }
         }
+        self.bring_rollout(slot).await?;
         Ok(generation)
     }
 

@@ -74,6 +74,7 @@ impl Control {
                 return Ok(self.plugin_view(record));
             }
             let slots = users(&view, &record);
+            check_settled(&view, &record)?;
             let mut turns = Vec::new();
             for slot in &slots {
                 // In the order of names, so that two changes never wait for each other.
@@ -87,6 +88,7 @@ impl Control {
             let followers = self.followers(&view, &slots, &granted, &change.by).await?;
             let plan = |view: &View| {
                 let key = granted.key()?;
+                check_settled(view, &record)?;
                 if users(view, &record) != slots || view.plugin(&key) != Some(&record) {
                     return Err(Error::Changed(format!("`{key}`")));
                 }
@@ -163,6 +165,18 @@ fn wanted(record: &PluginRecord, change: &GrantChange) -> Grants {
 fn users(view: &View, record: &PluginRecord) -> BTreeSet<SlotName> {
     let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, record));
     view.bindings().filter(|(_, binding)| uses(binding)).map(|(slot, _)| slot.clone()).collect()
+}
+
+/// Checks that no candidate that uses the plugin, or is compared with what does, is being tried.
+fn check_settled(view: &View, record: &PluginRecord) -> Result<()> {
+    let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, record));
+    for (name, slot) in view.slots() {
+        let concerned = slot.current.iter().any(|current| uses(current));
+        if concerned || slot.rollout.iter().any(|rollout| uses(&rollout.candidate)) {
+            slot.check_settled(name)?;
+        }
+    }
+    Ok(())
 }
 
 fn texts(grants: &Grants) -> Vec<String> {

@@ -5,15 +5,17 @@
 
 use bytes::Bytes;
 use platform_base::clock;
+use platform_capability::Grants;
 use platform_runtime::{Digest, Mode, snapshot};
+use platform_signing::Evidence;
 use std::sync::Arc;
 
-use super::{Control, blocking, is_plugin};
+use super::{Control, GrantChange, PluginView, blocking, is_plugin};
 use crate::{
     error::{Error, Result},
     inspect::{Facts, Rejection, inspect},
-    record::{BindingRecord, PluginKey, PluginRecord, Reference},
-    state::Edit,
+    record::{BindingRecord, PluginKey, PluginRecord, Reference, SIGNATURES_MAX},
+    state::{Edit, View},
 };
 
 /// Asks to install a component.
@@ -23,6 +25,10 @@ pub struct Install {
     pub name: Option<String>,
     /// Version, instead of the manifest's.
     pub version: Option<String>,
+    /// Signatures that come with it.
+    pub signatures: Vec<Evidence>,
+    /// Gives it all grants that it asks for.
+    pub accept_grants: bool,
     /// Verifies and tells, and keeps nothing.
     pub dry_run: bool,
     /// Who asks.
@@ -38,6 +44,19 @@ pub struct Installed {
     pub warnings: Vec<String>,
     /// Whether these bytes were installed before.
     pub existed: bool,
+    /// How it differs from another version that is installed.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// What a version asks for, beside what another one has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// The other version: the newest one.
+    pub from: String,
+    /// Grants that the other one has not, and this one asks for.
+    pub added: Grants,
+    /// Grants that the other one has, and this one does not ask for.
+    pub dropped: Grants,
 }
 
 impl Control {
@@ -66,28 +85,48 @@ impl Control {
 
     pub(super) async fn install_now(&self, component: Bytes, request: &Install) -> Result<Installed> {
         let _turn = self.installs.acquire().await.map_err(|error| Error::Internal(error.to_string()))?;
+        let given = request.signatures.len();
+        if given > SIGNATURES_MAX {
+            return Err(Error::TooManySignatures { given, max: SIGNATURES_MAX });
+        }
         let bytes = component.clone();
         let facts = blocking(move || Ok(inspect(&bytes)?)).await?;
         let key = key(&facts, request)?;
         let digest = facts.digest;
-        let known = taken(self.state.fresh().await?.plugin(&key), &key, digest)?.cloned();
+        let view = self.state.fresh().await?;
+        let known = taken(view.plugin(&key), &key, digest)?.cloned();
         let mut warnings = facts.warnings.clone();
+        // What came with it before counts too.
+        let mut signatures = request.signatures.clone();
+        signatures.extend(known.iter().flat_map(|known| known.signatures.clone()));
+        let (judge, name, bytes) = (self.judge(&view), key.name.clone(), component.clone());
+        let judged = blocking(move || judge.component(name.as_str(), &bytes, digest, &signatures)).await?;
+        warnings.extend(judged.warnings);
         if let Err(error) = self.compile(&facts, component.clone(), &mut warnings).await {
             self.discard(digest).await;
             return Err(error);
         }
         let plugin = known.clone().unwrap_or_else(|| Arc::new(record(&key, facts, &request.by)));
+        let plugin = Arc::new(plugin.signed(&request.signatures, judged.signer));
+        let upgrade = upgrade(&view, &key, &plugin);
         if request.dry_run {
             self.discard(digest).await;
-            return Ok(Installed { plugin, warnings, existed: known.is_some() });
+            return Ok(Installed { plugin, warnings, existed: known.is_some(), upgrade });
         }
         let kept = self.keep(&key, component, Arc::clone(&plugin)).await;
         if kept.is_err() {
             self.discard(digest).await;
         }
         let existed = kept?;
+        if request.accept_grants {
+            let change = GrantChange { requested: true, by: request.by.clone(), ..GrantChange::default() };
+            let result = self.grant_now(&Reference::Version(key.clone()), &change).await;
+            let note = |_: &PluginView| "all that it asks for, at its installation".to_owned();
+            self.audit.note(&request.by, "grant", &key.to_string(), &result, note).await;
+            result?;
+        }
         let plugin = self.state.view().plugin(&key).map_or(plugin, Arc::clone);
-        Ok(Installed { plugin, warnings, existed })
+        Ok(Installed { plugin, warnings, existed, upgrade })
     }
 
     /// Compiles what binding will need: the component, and its instrumented form when it is to be snapshotted.
@@ -115,17 +154,25 @@ impl Control {
         let (files, digest, bytes) = (Arc::clone(&self.files), plugin.digest, component.clone());
         blocking(move || files.put(digest, &bytes)).await?;
         let view = self.state.fresh().await?;
-        if taken(view.plugin(key), key, digest)?.is_some_and(|known| known.object.is_some() || !self.is_shared()) {
+        let known = taken(view.plugin(key), key, digest)?;
+        let has_object = known.is_some_and(|known| known.object.is_some());
+        let is_complete = has_object || !self.is_shared();
+        let signed = |known: &PluginRecord| known.signed(&plugin.signatures, plugin.signer);
+        if known.is_some_and(|known| is_complete && signed(known) == **known) {
             return Ok(true);
         }
-        let object = self.put_object(digest, &component).await?;
+        let object = if has_object { None } else { self.put_object(digest, &component).await? };
         let (mut existed, mut named) = (false, false);
         let plan = |view: &crate::state::View| {
             let known = taken(view.plugin(key), key, digest)?;
             existed = known.is_some();
-            named = known.is_none_or(|known| known.object.is_none() && object.is_some());
-            let record = PluginRecord { object: object.clone(), ..PluginRecord::clone(known.unwrap_or(&plugin)) };
-            Ok(if named { vec![Edit::PutPlugin(Arc::new(record))] } else { Vec::new() })
+            named = object.is_some() && known.is_none_or(|known| known.object.is_none());
+            let mut record = signed(known.unwrap_or(&plugin));
+            if named {
+                record.object.clone_from(&object);
+            }
+            let changed = known.is_none_or(|known| **known != record);
+            Ok(if changed { vec![Edit::PutPlugin(Arc::new(record))] } else { Vec::new() })
         };
         let kept = self.state.commit(plan).await;
         // Where storage failed, the record may have been made; then the object is left for the next start to judge.
@@ -189,7 +236,10 @@ impl Control {
                 let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, record));
                 let current = view.bindings().map(|(slot, binding)| (slot, binding.as_ref(), "serves as"));
                 let previous = previous.iter().map(|(slot, binding)| (slot, binding, "can be returned to as"));
-                if let Some((slot, binding, how)) = current.chain(previous).find(|(_, binding, _)| uses(binding)) {
+                let tried =
+                    view.slots().filter_map(|(slot, held)| Some((slot, &held.running()?.candidate, "is tried as")));
+                let mut bindings = current.chain(previous).chain(tried);
+                if let Some((slot, binding, how)) = bindings.find(|(_, binding, _)| uses(binding)) {
                     let uses = format!("it {how} generation {} of `{slot}`", binding.generation);
                     return Err(Error::InUse { plugin: key.to_string(), uses });
                 }
@@ -222,6 +272,17 @@ fn taken<'a>(
     }
 }
 
+/// How a version differs from the newest other one of its name.
+fn upgrade(view: &View, key: &PluginKey, plugin: &PluginRecord) -> Option<Upgrade> {
+    let others = view.plugins().filter(|(other, _)| other.name == key.name && other.version != key.version);
+    let (_, other) = others.max_by_key(|(other, _)| (other.version.pre.is_empty(), *other))?;
+    Some(Upgrade {
+        from: other.version.clone(),
+        added: plugin.requested.difference(&other.grants).cloned().collect(),
+        dropped: other.grants.difference(&plugin.requested).cloned().collect(),
+    })
+}
+
 fn key(facts: &Facts, request: &Install) -> Result<PluginKey> {
     let manifest = &facts.manifest;
     let name = request.name.as_deref().or(manifest.name.as_ref().map(platform_capability::Name::as_str));
@@ -247,6 +308,8 @@ fn record(key: &PluginKey, facts: Facts, by: &str) -> PluginRecord {
         grants: platform_capability::Grants::new(),
         settings_schema: manifest.settings_schema,
         object: None,
+        signatures: Vec::new(),
+        signer: None,
         installed_ms: clock::unix_ms(),
         installed_by: by.to_owned(),
     }

@@ -28,6 +28,8 @@ impl Control {
             let result = self.bring(&slot).await;
             Restored { slot, result }
         });
-        restored.buffer_unordered(SLOTS_AT_ONCE).collect().await
+        let restored = restored.buffer_unordered(SLOTS_AT_ONCE).collect().await;
+        self.heed_advisories().await;
+        restored
     }
 }

@@ -38,17 +38,27 @@ impl Control {
         let _turn = self.turn(slot).await;
         let view = self.state.fresh().await?;
         let before = view.slot(slot);
+        before.check_settled(slot)?;
         let old = self.earlier(slot, &before, to).await?;
-        let binding = renewed(&view, &old, before.last + 1, by)?;
-        cycle::check(&view, slot, &binding)?;
+        self.return_to(slot, &view, &before, &old, by).await
+    }
+
+    /// Makes an earlier binding serve, in the turn of its slot.
+    pub(super) async fn return_to(
+        &self, slot: &SlotName, view: &View, before: &SlotRecord, old: &BindingRecord, by: &str,
+    ) -> Result<SlotView> {
+        let binding = renewed(view, old, before.last + 1, by)?;
+        cycle::check(view, slot, &binding)?;
+        // Also where it is still warm: it may have been revoked since, or be signed by a key that is trusted no more.
+        let spec = self.spec(&binding).await?;
         let status = self.plane.slot_status(slot);
-        let warm = binding.serves_like(&old) && status.is_some_and(|status| status.kept.contains(&old.generation));
+        let warm = binding.serves_like(old) && status.is_some_and(|status| status.kept.contains(&old.generation));
         let flip = if warm {
             Flip::Kept(old.generation)
         } else {
-            Flip::Prepared(Box::new(self.plane.prepare(slot, self.spec(&binding).await?).await?))
+            Flip::Prepared(Box::new(self.plane.prepare(slot, spec).await?))
         };
-        self.serve(slot, &before, binding, flip).await?;
+        self.serve(slot, before, binding, flip).await?;
         self.slot(slot)
     }
 

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use platform_base::TaskGroup;
-use platform_capability::{Call, CallContext};
+use platform_capability::{Call, CallContext, TrustConfig};
 use platform_control::{
     Bind, Control, ControlParts, Error, GrantChange, Install, Installed, LinkRequest, Result, SlotView,
 };
@@ -85,6 +85,8 @@ impl Place {
             artifacts: artifacts.clone(),
             storage: Arc::clone(&storage),
             tasks: tasks.clone(),
+            trust: TrustConfig::default().build().unwrap(),
+            recorder: None,
             config: PlaneConfig { prepare_ms_max: 500, ..PlaneConfig::default() },
         });
         let parts = ControlParts {
@@ -167,6 +169,7 @@ impl Daemon {
 /// Asks to bind plugins without settings.
 pub(crate) fn bind(plugins: &[&str]) -> Bind {
     Bind {
+        rollout: None,
         carry: Vec::new(),
         chain: plugins.iter().map(|plugin| LinkRequest::new(plugin.parse().unwrap())).collect(),
         failure: FailureMode::Closed,

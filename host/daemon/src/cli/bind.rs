@@ -3,6 +3,8 @@
 //! Owns how a chain with its settings and limits is written on the command line; what is allowed is the daemon's to say.
 //! Invariant: nothing is granted and nothing bound unless every argument was read.
 
+mod trial;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +18,8 @@ use super::{
     failure::{Exit, Failure},
     quantity::{bytes, milliseconds, positive_duration},
 };
+use trial::Trial;
+pub(crate) use trial::described;
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
@@ -59,6 +63,8 @@ pub(crate) struct Bind {
     /// them is dropped.
     #[arg(long, value_name = "NAMESPACE,...", value_delimiter = ',')]
     carry: Vec<String>,
+    #[command(flatten)]
+    trial: Trial,
     /// Why, for the audit trail.
     #[arg(long, value_name = "TEXT", default_value = "")]
     comment: String,
@@ -130,6 +136,7 @@ impl Bind {
             if_generation: self.if_generation,
             comment: self.comment,
             carry: self.carry,
+            rollout: self.trial.into_plan(),
         })
     }
 }
@@ -144,7 +151,8 @@ pub(crate) fn grant(plugin: String, mut grants: Vec<String>, revoke: Vec<String>
 /// Waits until every daemon that shares the storage serves what the slot holds now, and prints the slot as it is then. A
 /// failure names the daemons that do not serve it, and why.
 pub(crate) async fn settle(context: &Context, client: &Client, mut slot: Slot) -> Result<Exit, Failure> {
-    let generation = slot.binding.as_ref().map(|binding| binding.generation);
+    let tried = slot.rollout.as_ref().filter(|rollout| rollout.running).and_then(|rollout| rollout.candidate.as_ref());
+    let generation = tried.or(slot.binding.as_ref()).map(|binding| binding.generation);
     let mut late = None;
     if !slot.daemons.is_empty() {
         late = follow(context, client, &mut slot, generation).await.err();
@@ -185,11 +193,27 @@ fn behind(daemon: &DaemonSlot) -> String {
 /// What a slot holds, in a sentence.
 pub(crate) fn sentence(slot: &Slot, dry_run: bool) -> String {
     let binding = slot.binding.clone().unwrap_or_default();
-    let chain: Vec<&str> = binding.chain.iter().map(|link| link.plugin.as_str()).collect();
-    if dry_run {
-        return format!("`{}` would serve `{}`; nothing was changed", chain.join("`, `"), slot.name);
+    if let Some(rollout) = slot.rollout.as_ref().filter(|rollout| rollout.running) {
+        let candidate = rollout.candidate.clone().unwrap_or_default();
+        let (tries, changed) = if dry_run { ("would try", "; nothing was changed") } else { ("tries", "") };
+        return format!(
+            "`{}` {tries} `{}` as generation {}, a {}, beside generation {}{changed}",
+            slot.name,
+            names(&candidate.chain),
+            candidate.generation,
+            described(rollout),
+            binding.generation
+        );
     }
-    format!("`{}` is at generation {}: `{}`", slot.name, binding.generation, chain.join("`, `"))
+    if dry_run {
+        return format!("`{}` would serve `{}`; nothing was changed", names(&binding.chain), slot.name);
+    }
+    format!("`{}` is at generation {}: `{}`", slot.name, binding.generation, names(&binding.chain))
+}
+
+fn names(chain: &[Link]) -> String {
+    let names: Vec<&str> = chain.iter().map(|link| link.plugin.as_str()).collect();
+    names.join("`, `")
 }
 
 fn failure_mode(text: &str) -> Result<String, String> {
@@ -241,6 +265,32 @@ mod tests {
         assert!(message(&["kv.store", "kv", "--failure", "fallback:"]).is_err());
         assert!(message(&["kv.store", "kv", "--mode", "fast"]).is_err());
         assert!(message(&["kv.store"]).is_err());
+    }
+
+    #[test]
+    fn a_candidate_is_tried_one_way() {
+        let plan = message(&["auth.policy", "a", "--canary", "5%", "--by", "team"]).unwrap().rollout.unwrap();
+        assert_eq!((plan.kind.as_str(), plan.percent, plan.by.as_str(), plan.limits), ("canary", 5, "team", None));
+        let words = ["auth.policy", "a", "--shadow", "--max-divergence", "2.5", "--min-calls", "10"];
+        let plan = message(&words).unwrap().rollout.unwrap();
+        let limits = plan.limits.unwrap();
+        assert_eq!(
+            (plan.kind.as_str(), limits.divergence_percent_max, limits.calls_min),
+            ("shadow", Some(2.5), Some(10))
+        );
+        assert_eq!(message(&["auth.policy", "a"]).unwrap().rollout, None);
+        for bad in [
+            &["--canary", "101"][..],
+            &["--canary", "-1"],
+            &["--canary", "half"],
+            &["--canary", "5", "--shadow"],
+            &["--shadow", "--by", "team"],
+            &["--canary", "5", "--max-divergence", "1"],
+            &["--min-calls", "10"],
+            &["--shadow", "--carry", "default"],
+        ] {
+            assert!(message(&[&["auth.policy", "a"], bad].concat()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

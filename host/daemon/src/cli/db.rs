@@ -25,6 +25,7 @@ use super::{
     kv::time,
     output::{Output, preview, show},
     pages,
+    transfer::Place,
     watch::{self, Shown},
 };
 
@@ -80,7 +81,7 @@ pub(crate) enum Command {
     Export(transfer::Export),
     /// Writes what an export holds; records that it does not hold are left alone. Importing it again comes to the same.
     #[command(after_help = "Example:\n  platform db import --file shop.jsonl --namespace dev")]
-    Import(transfer::Import),
+    Import(Place),
 }
 
 #[derive(Debug, Args)]
@@ -190,7 +191,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Transaction(arguments) => transaction::run(context, arguments).await,
         Command::Watch(arguments) => follow(context, arguments).await,
         Command::Export(arguments) => transfer::export(context, arguments).await,
-        Command::Import(arguments) => transfer::import(context, arguments).await,
+        Command::Import(place) => transfer::import(context, place).await,
     }
 }
 

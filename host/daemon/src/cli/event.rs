@@ -22,6 +22,7 @@ use super::{
     kv::time,
     output::preview,
     quantity,
+    transfer::Place,
 };
 
 /// What can be done with events.
@@ -67,7 +68,7 @@ pub(crate) enum Command {
     Export(transfer::Export),
     /// Publishes what an export holds; an event whose id is in its topic already is left out.
     #[command(after_help = "Example:\n  platform event import --file orders.jsonl --namespace dev")]
-    Import(transfer::Import),
+    Import(Place),
 }
 
 /// Runs a command.
@@ -82,7 +83,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Subscription(command) => subscribe::run(context, command).await,
         Command::Webhook(command) => webhook::run(context, command).await,
         Command::Export(arguments) => transfer::export(context, arguments).await,
-        Command::Import(arguments) => transfer::import(context, arguments).await,
+        Command::Import(place) => transfer::import(context, place).await,
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
     output::{Output, preview, show},
     pages,
     quantity::{human_bytes, milliseconds, positive_duration},
+    transfer::Place,
     watch::{self, Shown},
 };
 
@@ -80,7 +81,7 @@ pub(crate) enum Command {
     Export(transfer::Export),
     /// Writes what an export holds; keys that it does not hold are left alone. Importing it again comes to the same.
     #[command(after_help = "Example:\n  platform kv import --file kv.jsonl --namespace dev")]
-    Import(transfer::Import),
+    Import(Place),
 }
 
 #[derive(Debug, Args)]
@@ -174,7 +175,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::List(arguments) => list(context, arguments).await,
         Command::Watch(arguments) => follow(context, arguments).await,
         Command::Export(arguments) => transfer::export(context, arguments).await,
-        Command::Import(arguments) => transfer::import(context, arguments).await,
+        Command::Import(place) => transfer::import(context, place).await,
     }
 }
 

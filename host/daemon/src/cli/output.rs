@@ -6,6 +6,7 @@
 use std::{
     env, fmt,
     io::{self, IsTerminal, Write},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use platform_proto::json;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, SerializeOptions};
 use serde_json::Value;
 
 use super::failure::{Exit, Failure};
@@ -219,9 +220,7 @@ pub(crate) fn preview(bytes: &[u8]) -> String {
 
 /// A message of the API in the JSON form that protobuf defines.
 pub(crate) fn to_json(name: &str, message: &impl Message) -> Result<Value, Failure> {
-    let pool = DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).map_err(|error| unprintable(&error))?;
-    let descriptor =
-        pool.get_message_by_name(name).ok_or_else(|| unprintable(&format!("there is no message `{name}`")))?;
+    let descriptor = descriptor(name).map_err(|error| unprintable(&error))?;
     let message =
         DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).map_err(|error| unprintable(&error))?;
     // As over HTTP: fields have a value even when it is the default one, so that answers have one shape.
@@ -230,6 +229,26 @@ pub(crate) fn to_json(name: &str, message: &impl Message) -> Result<Value, Failu
     let mut form = form.map_err(|error| unprintable(&error))?;
     json::embed(&mut form, &message.descriptor());
     Ok(form)
+}
+
+/// The message that a line of JSON is, as [`to_json`] writes it.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn from_json<M: Message + Default>(name: &str, text: &str) -> Result<M, String> {
+    let descriptor = descriptor(name)?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let message = DynamicMessage::deserialize(descriptor, &mut reader).map_err(|error| error.to_string())?;
+    reader.end().map_err(|error| error.to_string())?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
+fn descriptor(name: &str) -> Result<MessageDescriptor, String> {
+    static POOL: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
+        DescriptorPool::decode(platform_proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())
+    });
+    let message = POOL.as_ref()?.get_message_by_name(name);
+    message.ok_or_else(|| format!("there is no message `{name}`"))
 }
 
 /// Writes a line to standard error, where nothing can be done if that fails.

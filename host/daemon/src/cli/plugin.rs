@@ -2,16 +2,23 @@
 //!
 //! Knows the commands' arguments and how components and slots look; every rule is the daemon's.
 
+mod decisions;
+mod registry;
+mod replay;
+mod revoke;
+mod rollout;
 mod show;
+mod sign;
+mod trial;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use platform_proto::plugin::v1::{
-    AuditRequest, AuditResponse, DrainRequest, GetSlotRequest, HistoryRequest, HistoryResponse, InspectRequest,
-    InstallRequest, ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, RollbackRequest, UnbindRequest,
-    UninstallRequest,
+    AbortRequest, AuditRequest, AuditResponse, DrainRequest, GetSlotRequest, HistoryRequest, HistoryResponse,
+    InspectRequest, InstallRequest, ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, PromoteRequest,
+    RollbackRequest, UnbindRequest, UninstallRequest,
 };
 
 use super::{
@@ -22,6 +29,10 @@ use super::{
     input, pages,
     quantity::human_bytes,
 };
+use registry::{Locking, Pull, Push};
+use replay::Replay;
+use revoke::Revoke;
+use sign::{Keygen, Sign, Signatures, VerifySignature};
 use verify::Verify;
 
 /// Largest component that the platform takes.
@@ -32,8 +43,39 @@ const COMPONENT_BYTES: u64 = 64 << 20;
 pub(crate) enum Command {
     /// Verifies, compiles and stores a component.
     #[command(after_help = "Examples:\n  platform plugin install my-policy.wasm\n  \
-        platform plugin install build/out.wasm --name my-policy --version 1.2.0 --dry-run")]
-    Install(Install),
+        platform plugin install build/out.wasm --name my-policy --version 1.2.0 --dry-run\n  \
+        platform plugin install oci://registry.example.com/my-policy@^1.2\n  \
+        platform plugin install oci://registry.example.com/my-policy:1.2.0 --locked --lock platform.lock")]
+    Install(Box<Install>),
+    /// Puts a component into a registry, as an OCI artifact.
+    #[command(after_help = "Examples:\n  platform plugin push my-policy.wasm registry.example.com/my-policy:1.2.0\n  \
+        platform plugin push my-policy.wasm 127.0.0.1:5000/my-policy:latest --output json")]
+    Push(Box<Push>),
+    /// Takes a component out of a registry and verifies it against its digest.
+    #[command(after_help = "Examples:\n  platform plugin pull registry.example.com/my-policy:1.2.0\n  \
+        platform plugin pull registry.example.com/my-policy@^1.2 --file my-policy.wasm")]
+    Pull(Box<Pull>),
+    /// Makes a pair of keys for signing components, as `cosign generate-key-pair` does.
+    #[command(after_help = "Examples:\n  platform plugin keygen acme --key-password-file password\n  \
+        platform plugin keygen acme --algorithm ed25519")]
+    Keygen(Keygen),
+    /// Signs a component, in a registry or as a file, in a way that cosign verifies.
+    #[command(
+        after_help = "Examples:\n  platform plugin sign oci://registry.example.com/my-policy:1.2.0 --key acme.key\n  \
+        platform plugin sign my-policy.wasm --key acme.key"
+    )]
+    Sign(Box<Sign>),
+    /// Tells whether a component is signed by one of some keys; exits with 1 when it is not.
+    #[command(after_help = "Examples:\n  platform plugin verify-signature my-policy.wasm --key acme.pub\n  \
+        platform plugin verify-signature oci://registry.example.com/my-policy:1.2.0 --key acme.pub --output json")]
+    VerifySignature(Box<VerifySignature>),
+    /// Says that a component is not to be used any more, on all daemons that share the storage.
+    #[command(after_help = "Examples:\n  platform plugin revoke my-policy@1.2.0 --reason 'lets everybody in'\n  \
+        platform plugin revoke sha256:DIGEST --withdraw")]
+    Revoke(Revoke),
+    /// Lists components that are not to be used any more, and why.
+    #[command(after_help = "Example:\n  platform plugin revocations --output json")]
+    Revocations,
     /// Gives and takes grants; slots that the component serves change at once.
     #[command(after_help = "Examples:\n  platform plugin grant kv-storage requested\n  \
         platform plugin grant kv-redis network:127.0.0.1:6379 --revoke storage")]
@@ -41,11 +83,30 @@ pub(crate) enum Command {
     /// Makes components serve a slot, without losing a call.
     #[command(after_help = "Examples:\n  platform plugin bind auth.policy my-policy@1.2.0 --settings rules.toml\n  \
         platform plugin bind auth.policy first second --settings '{}' --settings second.json\n  \
-        platform plugin bind kv.store kv-memory --failure closed --deadline 50ms")]
+        platform plugin bind kv.store kv-memory --failure closed --deadline 50ms\n  \
+        platform plugin bind auth.policy my-policy@1.3.0 --settings rules.toml --canary 5 --by team")]
     Bind(Box<Bind>),
     /// Empties a slot; calls in flight finish.
     #[command(after_help = "Example:\n  platform plugin unbind auth.policy/payments")]
     Unbind(OfSlot),
+    /// Makes the candidate that a slot tries serve all calls.
+    #[command(after_help = "Example:\n  platform plugin promote auth.policy")]
+    Promote(OfSlot),
+    /// Takes the candidate that a slot tries away.
+    #[command(after_help = "Example:\n  platform plugin abort auth.policy")]
+    Abort(OfSlot),
+    /// Shows how the candidate of a slot fares, where its answers differ, and why it was stopped; exits with 1 when nothing is tried.
+    #[command(after_help = "Example:\n  platform plugin rollout auth.policy --output json")]
+    Rollout(OfSlot),
+    /// Lists decisions that this daemon kept, oldest first.
+    #[command(after_help = "Examples:\n  platform plugin decisions auth.policy --since 1h\n  \
+        platform plugin decisions auth.policy --output json > decisions.jsonl")]
+    Decisions(decisions::List),
+    /// Asks kept decisions again of a component that is not bound, and tells what would change; exits with 1 when something does.
+    #[command(after_help = "Examples:\n  platform plugin replay my-policy.wasm --since 1h\n  \
+        platform plugin replay my-policy.wasm --settings rules.toml --report replay.html\n  \
+        platform plugin replay my-policy.wasm --settings rules.toml --from decisions.jsonl --output json")]
+    Replay(Box<Replay>),
     /// Returns a slot to the generation before, or to a certain one.
     #[command(after_help = "Example:\n  platform plugin rollback auth.policy --to 3")]
     Rollback(Rollback),
@@ -79,7 +140,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
-    /// The component; `-` is standard input.
+    /// The component: a file, `-` for standard input, or `oci://HOST/NAME[:TAG|@DIGEST|@RANGE]`.
     file: PathBuf,
     /// Name, instead of the manifest's.
     #[arg(long, default_value = "")]
@@ -90,13 +151,20 @@ pub(crate) struct Install {
     /// Verifies and tells, and keeps nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Gives it all grants that it asks for; the answer tells how they differ from what the version before has.
+    #[arg(long)]
+    accept_grants: bool,
+    #[command(flatten)]
+    signatures: Signatures,
+    #[command(flatten)]
+    registry: Locking,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Grant {
     #[command(flatten)]
     which: OfPlugin,
-    /// Grants to give: `storage`, `kv`, `discovery`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
+    /// Grants to give: `storage`, `kv`, `discovery`, `config`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
     #[arg(value_name = "GRANT", required_unless_present = "revoke")]
     grants: Vec<String>,
     /// A grant to take; may be repeated.
@@ -159,10 +227,22 @@ pub(crate) struct Audit {
 /// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Install(arguments) => install(context, arguments).await,
+        Command::Install(arguments) => install(context, *arguments).await,
+        Command::Push(arguments) => arguments.run(context).await,
+        Command::Pull(arguments) => arguments.run(context).await,
+        Command::Keygen(arguments) => arguments.run(context),
+        Command::Sign(arguments) => arguments.run(context).await,
+        Command::VerifySignature(arguments) => arguments.run(context).await,
+        Command::Revoke(arguments) => arguments.run(context).await,
+        Command::Revocations => revoke::list(context).await,
         Command::Grant(arguments) => grant(context, arguments).await,
         Command::Bind(arguments) => arguments.run(context).await,
         Command::Unbind(which) => unbind(context, which).await,
+        Command::Promote(which) => promote(context, which).await,
+        Command::Abort(which) => abort(context, which).await,
+        Command::Rollout(which) => rollout::run(context, which.slot).await,
+        Command::Decisions(arguments) => arguments.run(context).await,
+        Command::Replay(arguments) => arguments.run(context).await,
         Command::Rollback(arguments) => rollback(context, arguments).await,
         Command::Drain(which) => drain(context, which).await,
         Command::List(most) => list(context, most).await,
@@ -177,8 +257,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
 }
 
 async fn install(context: &Context, arguments: Install) -> Result<Exit, Failure> {
-    let component = input::read(&arguments.file, COMPONENT_BYTES)?;
-    let file = input::shown(&arguments.file);
+    let mut pulled = match sign::oci(&arguments.file) {
+        Some(reference) => {
+            arguments.signatures.check_unused()?;
+            Some(arguments.registry.pull(context, reference).await?)
+        }
+        None => arguments.registry.check_unused().map(|()| None)?,
+    };
+    let (component, signatures, file) = match &mut pulled {
+        Some(pulled) => (std::mem::take(&mut pulled.component), std::mem::take(&mut pulled.signatures), pulled.name()),
+        None => {
+            let component = input::read(&arguments.file, COMPONENT_BYTES)?;
+            (component, arguments.signatures.read(&arguments.file)?, input::shown(&arguments.file))
+        }
+    };
+    let signatures = signatures.iter().map(sign::to_text).collect::<Result<_, _>>()?;
     if component.is_empty() {
         return Err(Failure::usage(format!("`{}` is empty; give a component", file.display())));
     }
@@ -186,13 +279,26 @@ async fn install(context: &Context, arguments: Install) -> Result<Exit, Failure>
     let progress =
         context.output.progress(format!("installing {} ({})", name_of(&file), human_bytes(component.len() as u64)));
     let dry_run = arguments.dry_run;
-    let message =
-        InstallRequest { component: component.into(), name: arguments.name, version: arguments.version, dry_run };
+    let Install { name, version, accept_grants, .. } = arguments;
+    let message = InstallRequest { component: component.into(), name, version, dry_run, signatures, accept_grants };
     let installed =
         client.call_within(COMPILE_TIMEOUT, client.plugins().install(client.request(COMPILE_TIMEOUT, message))).await;
     drop(progress);
     let installed = installed?;
-    context.output.answer("platform.plugin.v1.InstallResponse", &installed, || show::installed(&installed, dry_run))?;
+    let human = || show::installed(&installed, dry_run);
+    match &pulled {
+        None => context.output.answer("platform.plugin.v1.InstallResponse", &installed, human)?,
+        Some(pulled) => {
+            if !dry_run {
+                pulled.record(context)?;
+            }
+            if context.output.is_human() {
+                context.output.text(&pulled.human(&human()))?;
+            } else {
+                context.output.value(&pulled.answer(&installed)?)?;
+            }
+        }
+    }
     for warning in &installed.warnings {
         context.output.note(&format!("warning: {warning}"));
     }
@@ -225,6 +331,20 @@ async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failur
     let message = RollbackRequest { slot: arguments.which.slot, generation: arguments.to };
     let request = client.request(COMPILE_TIMEOUT, message);
     let slot = client.call_within(COMPILE_TIMEOUT, client.plugins().rollback(request)).await?;
+    bind::settle(context, &client, slot).await
+}
+
+async fn promote(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = client.request(COMPILE_TIMEOUT, PromoteRequest { slot: which.slot });
+    let slot = client.call_within(COMPILE_TIMEOUT, client.plugins().promote(request)).await?;
+    bind::settle(context, &client, slot).await
+}
+
+async fn abort(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let request = client.request(TIMEOUT, AbortRequest { slot: which.slot });
+    let slot = client.call(client.plugins().abort(request)).await?;
     bind::settle(context, &client, slot).await
 }
 

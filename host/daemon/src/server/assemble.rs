@@ -6,10 +6,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use platform_base::{TaskGroup, clock};
-use platform_control::{Control, ControlParts, file::Declaration};
-use platform_dataplane::{Plane, PlaneParts};
+use platform_control::{Control, ControlParts, Trust, file::Declaration};
+use platform_dataplane::{Plane, PlaneParts, Recorder};
 use platform_ingress::{About, IngressError, Parts, StaticToken};
 use platform_runtime::{Artifacts, Engine};
+use platform_signing::{InvalidPolicy, Policy};
 use platform_storage::{Embedded, Memory, Nats, Storage};
 use platform_webhook::Webhooks;
 use serde_json::Value;
@@ -69,6 +70,7 @@ impl Daemon {
             tasks: back.clone(),
         };
         let control = Control::open(parts).await.map_err(other)?;
+        control.use_trust(trust(settings).map_err(|error| StartError::Usage(format!("`trust`: {error}")))?);
         let mut daemon = Self {
             data_dir,
             storage,
@@ -102,6 +104,10 @@ impl Daemon {
     /// Applies what the configuration file says of secret values, components and slots.
     pub(crate) async fn apply(&self, settings: &Settings) {
         self.use_keys(settings);
+        match trust(settings) {
+            Ok(trust) => self.control.use_trust(trust),
+            Err(error) => tracing::error!(%error, "`trust` was not applied; whose signatures are needed is as it was"),
+        }
         let declaration = Declaration {
             plugins: settings.plugin.clone(),
             bindings: settings.binding.clone(),
@@ -215,14 +221,29 @@ fn slots(
 ) -> Result<(Arc<Plane>, Artifacts), StartError> {
     let engine = Engine::new(&settings.engine).map_err(|error| StartError::Other(format!("`engine`: {error}")))?;
     let artifacts = Artifacts::open(engine.clone(), &data_dir.join(place::COMPILED)).map_err(other)?;
+    let trust = settings.tls.build().map_err(|error| StartError::Usage(format!("`tls.ca_files`: {error}")))?;
+    let decisions = data_dir.join(place::DECISIONS);
+    // Those that were kept before are taken away in their time, also when no more are kept.
+    let recorder = match settings.decisions.is_on() || decisions.is_dir() {
+        true => Recorder::open(&decisions, &settings.decisions, tasks).map(Some),
+        false => settings.decisions.validate().map(|()| None),
+    };
+    let recorder = recorder.map_err(|error| StartError::Usage(format!("`decisions`: {error}")))?;
     let parts = PlaneParts {
         engine,
         artifacts: artifacts.clone(),
         storage: Arc::clone(storage),
         tasks: tasks.clone(),
+        trust,
+        recorder,
         config: settings.bindings.clone(),
     };
     Ok((Plane::new(parts), artifacts))
+}
+
+/// Whom the file trusts.
+fn trust(settings: &Settings) -> Result<Trust, InvalidPolicy> {
+    Ok(Trust { policy: Policy::build(&settings.trust)?, advisories: settings.advisories.clone() })
 }
 
 fn other(error: impl std::fmt::Display) -> StartError {

@@ -81,8 +81,19 @@ impl Configuration {
         if let Some(address) = &self.arguments.resp_address {
             settings.server.resp.address = Some(address.clone()).filter(|address| !address.is_empty());
         }
+        let resp = &mut settings.server.resp;
+        for (file, named) in [
+            (&mut resp.tls_certificate_file, &self.arguments.resp_tls_certificate_file),
+            (&mut resp.tls_key_file, &self.arguments.resp_tls_key_file),
+        ] {
+            *file = given(named.as_deref()).or_else(|| file.take());
+        }
         if let Some(storage) = self.arguments.storage.as_deref().filter(|storage| !storage.is_empty()) {
             settings.storage.choose(storage).map_err(StartError::Usage)?;
+        }
+        let authorities = self.arguments.tls_ca_file.iter().filter(|file| !file.as_os_str().is_empty());
+        if authorities.clone().next().is_some() {
+            settings.tls.ca_files = authorities.cloned().collect();
         }
         if let Some(filter) = &self.arguments.log {
             settings.log.filter.clone_from(filter);

@@ -10,6 +10,7 @@ use platform_control::{
 };
 use platform_dataplane::{FailureMode, SlotName};
 use platform_runtime::Digest;
+use platform_signing::Evidence;
 use serde_json::{Map, Value, json};
 
 /// Who the audit trail says did it.
@@ -86,11 +87,13 @@ impl Default {
             }
             return Ok(None);
         };
-        let bytes = tokio::fs::read(&file).await.map_err(|error| Error::File { path: file, action: "read", error })?;
+        let bytes =
+            tokio::fs::read(&file).await.map_err(|error| Error::File { path: file.clone(), action: "read", error })?;
         if serving == Some(Digest::of(&bytes)) {
             return Ok(None);
         }
-        let request = Install { by: BY.to_owned(), ..Install::default() };
+        let signatures = Evidence::beside(&file)?.into_iter().collect();
+        let request = Install { by: BY.to_owned(), signatures, ..Install::default() };
         let installed = match control.install(bytes.into(), request).await {
             Err(error @ Error::VersionTaken { .. }) if serving.is_some() => {
                 tracing::warn!(%slot, %error, "the shipped component is another one than the installed one of the same version");
@@ -103,6 +106,7 @@ impl Default {
         control.grant(reference.clone(), change).await?;
         let link = LinkRequest { settings: members((self.settings)()), ..LinkRequest::new(reference) };
         let bind = Bind {
+            rollout: None,
             carry: Vec::new(),
             chain: vec![link],
             failure: FailureMode::Closed,

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Sections that are applied to a running daemon.
-const LIVE: [&str; 3] = ["config", "plugin", "binding"];
+const LIVE: [&str; 5] = ["config", "advisories", "trust", "plugin", "binding"];
 
 /// Watches the file and applies what it says.
 #[derive(Debug)]

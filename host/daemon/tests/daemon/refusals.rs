@@ -75,6 +75,22 @@ fn an_unknown_configuration_key() {
 }
 
 #[test]
+fn certificates_that_can_not_be_used() {
+    let (root, data) = place();
+    let file = root.path().join("ca.pem");
+    fs::write(&file, "no certificate").unwrap();
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let complaint = refused(2, &["--data-dir", data, "--tls-ca-file", file]);
+    assert!(complaint.contains("`tls.ca_files`") && complaint.contains(&format!("`{file}`")), "{complaint}");
+    let port = ["--data-dir", data, "--server-address", "127.0.0.1:0", "--resp-address", "127.0.0.1:0"];
+    let complaint = refused(2, &[&port[..], &["--resp-tls-certificate-file", file]].concat());
+    assert!(complaint.contains("`tls_certificate_file` and `tls_key_file` go together"), "{complaint}");
+    let both = ["--resp-tls-certificate-file", file, "--resp-tls-key-file", file];
+    let complaint = refused(2, &[&port[..], &both].concat());
+    assert!(complaint.contains(&format!("`{file}` can't be used")), "{complaint}");
+}
+
+#[test]
 fn files_that_are_not_there() {
     let (_root, data) = place();
     let data = data.to_str().unwrap();

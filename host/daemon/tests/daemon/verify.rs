@@ -35,6 +35,16 @@ fn a_broken_provider_is_told_what_it_breaks() {
 }
 
 #[test]
+fn promises_that_are_not_made_are_left_out() {
+    let output = verify("testkit/kv-counts.wasm", &["--only", "fences", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counts = ["failed", "passed", "leftOut"].map(|name| report[name].as_u64());
+    assert_eq!(counts, [Some(0), Some(0), Some(1)]);
+    assert!(report["checks"][0]["leftOut"].as_str().unwrap().contains("can't take over"), "{report}");
+}
+
+#[test]
 fn what_can_not_be_tried_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.wasm");

@@ -3,7 +3,8 @@
 //! Invariant: an instance that is served the candidate at one percentage is served it at every higher one, on every daemon.
 
 use platform_capability::config::Content;
-use sha2::{Digest, Sha256};
+
+use crate::share::share;
 
 /// What `instance` is served of the configuration `id`, and whether that is the candidate.
 pub(super) fn serve(mut content: Content, id: &str, instance: &str) -> (Content, bool) {
@@ -18,14 +19,6 @@ pub(super) fn serve(mut content: Content, id: &str, instance: &str) -> (Content,
 /// Whether `instance` is among the first so many percent; one without a name never is.
 pub(super) fn is_among(id: &str, instance: &str, percent: u32) -> bool {
     !instance.is_empty() && share(id, instance) < percent
-}
-
-/// The share of all instances, in percent, that comes before this one: 0 to 99, evenly, and other for each configuration,
-/// so that it is not always the same instances that go first.
-fn share(id: &str, instance: &str) -> u32 {
-    let digest = Sha256::new().chain_update(id).chain_update("\n").chain_update(instance).finalize();
-    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    u32::try_from(number % 100).unwrap_or(0)
 }
 
 #[cfg(test)]

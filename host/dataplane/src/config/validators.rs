@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use platform_capability::{
     Call, Guest, SlotKind,
     config::{Change, Proposed, Refusal, proposal, validator::Validate},
@@ -13,7 +14,9 @@ use serde_json::Value;
 use super::{Config, ConfigError, Result, ask};
 use crate::{
     binding::{Binding, Entry, FailureMode},
+    decide::{Failed, Question, decide},
     error::CallError,
+    rollout::Asked,
 };
 
 /// A change that has not been made.
@@ -56,7 +59,7 @@ fn at(document: Option<&Value>, path: &str) -> Option<String> {
 }
 
 /// One question.
-struct Question<'a> {
+struct Judgement<'a> {
     call: &'a Call,
     id: &'a str,
     change: &'a Change,
@@ -74,30 +77,26 @@ impl Config {
         let current = slot.binding();
         let Some(binding) = current.as_deref() else { return Ok(()) };
         let proposal: Arc<dyn Proposed> = Arc::new(proposal);
-        let question = Question { call, id, change, proposal: &proposal };
-        let mut answer = question.put_to(binding, &binding.spec.failure).await;
-        if let Err((_, fault)) = &answer
-            && binding.spec.failure == FailureMode::LastGood
-            && !fault.is_too_late()
-            && let Some(kept) = slot.kept().first()
-        {
-            answer = question.put_to(kept, &FailureMode::Closed).await;
-        }
-        answer
-            .unwrap_or_else(|(by, fault)| Err(ConfigError::Unjudged { by, why: fault.to_string() }))
-            .map_err(CallError::Capability)
+        let question = Judgement { call, id, change, proposal: &proposal };
+        let unjudged =
+            |(by, fault): Failed| Err(ConfigError::Unjudged { by: Arc::clone(&by.label), why: fault.to_string() });
+        decide(&slot, binding, &question).await.unwrap_or_else(unjudged).map_err(CallError::Capability)
     }
 }
 
-impl Question<'_> {
-    /// Asks the chain of one binding. An error outside is a fault that `failure` leaves to the caller.
-    async fn put_to(
-        &self, binding: &Binding, failure: &FailureMode,
-    ) -> Result<Result<(), ConfigError>, (Arc<str>, Fault)> {
+impl Question for Judgement<'_> {
+    type Answer = Result<(), ConfigError>;
+
+    fn call(&self) -> &Call {
+        self.call
+    }
+
+    /// An error inside is a refusal.
+    async fn put_to(&self, binding: &Binding, failure: &FailureMode) -> Result<Self::Answer, Failed> {
         for bound in &binding.entries {
             let (entry, answer) = match self.ask(bound).await {
                 Ok(answer) => (bound, answer),
-                Err(fault) if fault.is_too_late() => return Err((Arc::clone(&bound.label), fault)),
+                Err(fault) if fault.is_too_late() => return Err((Arc::clone(bound), fault)),
                 Err(fault) => match (failure, &binding.fallback) {
                     (FailureMode::Open, _) => {
                         tracing::warn!(plugin = %bound.label, %fault, "a validator failed and was left out");
@@ -105,9 +104,9 @@ impl Question<'_> {
                     }
                     (FailureMode::Fallback(_), Some(fallback)) => match self.ask(fallback).await {
                         Ok(answer) => (fallback, answer),
-                        Err(fault) => return Err((Arc::clone(&fallback.label), fault)),
+                        Err(fault) => return Err((Arc::clone(fallback), fault)),
                     },
-                    _ => return Err((Arc::clone(&bound.label), fault)),
+                    _ => return Err((Arc::clone(bound), fault)),
                 },
             };
             if let Err(Refusal { reason, at }) = answer {
@@ -117,6 +116,33 @@ impl Question<'_> {
         Ok(Ok(()))
     }
 
+    fn shadow(&self, candidate: Arc<Binding>, call: Call) -> BoxFuture<'static, Result<String, Fault>> {
+        let (id, change, proposal) = (self.id.to_owned(), self.change.clone(), Arc::clone(self.proposal));
+        Box::pin(async move {
+            let question = Judgement { call: &call, id: &id, change: &change, proposal: &proposal };
+            let answer = question.put_to(&candidate, &FailureMode::Closed).await.map_err(|(_, fault)| fault)?;
+            Ok(question.told(&answer))
+        })
+    }
+
+    fn asked(&self) -> Asked {
+        let subject = self.change.author.clone().unwrap_or_default();
+        // Generated types show themselves with their path.
+        let action = format!("{:?}", self.change.action);
+        let action = action.rsplit("::").next().unwrap_or_default().to_lowercase();
+        Asked { subject, action, resource: format!("{}{}", self.id, self.change.path) }
+    }
+
+    fn told(&self, answer: &Self::Answer) -> String {
+        match answer {
+            Ok(()) => "accept".to_owned(),
+            Err(ConfigError::Refused { at: Some(at), .. }) => format!("refuse {at}"),
+            Err(_) => "refuse".to_owned(),
+        }
+    }
+}
+
+impl Judgement<'_> {
     async fn ask(&self, entry: &Entry) -> Result<Result<(), Refusal>, Fault> {
         let author = self.change.author.as_deref().unwrap_or_default();
         let params = (self.id, self.change.path.as_str(), self.change.action, author, proposal());

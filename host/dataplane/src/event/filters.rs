@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use platform_capability::{
     Call, Guest, SlotKind,
     event::{Draft, Outcome, Transformation, candidate, filter::Filter},
@@ -11,7 +12,9 @@ use platform_runtime::Fault;
 use super::{Event, EventError, Result, ask};
 use crate::{
     binding::{Binding, Entry, FailureMode},
+    decide::{Failed, Question, decide, fingerprint},
     error::CallError,
+    rollout::Asked,
 };
 
 /// Longest reason that a publisher is told, in characters.
@@ -30,35 +33,73 @@ impl Event {
         let slot = plane.find(SlotKind::EventFilter, &call.namespace);
         let current = slot.binding();
         let Some(binding) = current.as_deref() else { return Ok(Ok(draft)) };
-        let mut answer = pass(binding, &binding.spec.failure, call, topic, Arc::clone(&draft)).await;
-        if let Err((_, fault)) = &answer
-            && binding.spec.failure == FailureMode::LastGood
-            && !fault.is_too_late()
-            && let Some(kept) = slot.kept().first()
-        {
-            answer = pass(kept, &FailureMode::Closed, call, topic, draft).await;
+        let unfiltered =
+            |(by, fault): Failed| EventError::Unfiltered { by: Arc::clone(&by.label), why: fault.to_string() };
+        let passage = Passage { call, topic, draft };
+        decide(&slot, binding, &passage).await.map_err(|failed| CallError::Capability(unfiltered(failed)))
+    }
+}
+
+/// One event on its way.
+struct Passage<'a> {
+    call: &'a Call,
+    topic: &'a str,
+    draft: Arc<Draft>,
+}
+
+impl Question for Passage<'_> {
+    type Answer = Filtered;
+
+    fn call(&self) -> &Call {
+        self.call
+    }
+
+    async fn put_to(&self, binding: &Binding, failure: &FailureMode) -> Result<Filtered, Failed> {
+        pass(binding, failure, self.call, self.topic, Arc::clone(&self.draft)).await
+    }
+
+    fn shadow(&self, candidate: Arc<Binding>, call: Call) -> BoxFuture<'static, Result<String, Fault>> {
+        let (topic, draft) = (self.topic.to_owned(), Arc::clone(&self.draft));
+        Box::pin(async move {
+            let passage = Passage { call: &call, topic: &topic, draft };
+            let answer = passage.put_to(&candidate, &FailureMode::Closed).await.map_err(|(_, fault)| fault)?;
+            Ok(passage.told(&answer))
+        })
+    }
+
+    fn asked(&self) -> Asked {
+        let subject = self.draft.publisher.clone().unwrap_or_default();
+        Asked { subject, action: self.draft.type_.clone(), resource: self.topic.to_owned() }
+    }
+
+    fn told(&self, answer: &Filtered) -> String {
+        match answer {
+            Ok(draft) => {
+                let content = fingerprint((&draft.metadata, &draft.content_type, &draft.data));
+                format!("keep as `{}` {content}", draft.type_)
+            }
+            Err(_) => "drop".to_owned(),
         }
-        answer.map_err(|(by, fault)| CallError::Capability(EventError::Unfiltered { by, why: fault.to_string() }))
     }
 }
 
 /// Sends a draft through the chain of one binding. An error is a fault that `failure` leaves to the caller.
 async fn pass(
     binding: &Binding, failure: &FailureMode, call: &Call, topic: &str, mut draft: Arc<Draft>,
-) -> Result<Filtered, (Arc<str>, Fault)> {
+) -> Result<Filtered, Failed> {
     for bound in &binding.entries {
         let outcome = match put_to(bound, call, topic, &draft).await {
             Ok(outcome) => outcome,
-            Err(fault) if fault.is_too_late() => return Err((Arc::clone(&bound.label), fault)),
+            Err(fault) if fault.is_too_late() => return Err((Arc::clone(bound), fault)),
             Err(fault) => match (failure, &binding.fallback) {
                 (FailureMode::Open, _) => {
                     tracing::warn!(plugin = %bound.label, %fault, "a filter failed and was left out");
                     continue;
                 }
                 (FailureMode::Fallback(_), Some(fallback)) => {
-                    put_to(fallback, call, topic, &draft).await.map_err(|fault| (Arc::clone(&fallback.label), fault))?
+                    put_to(fallback, call, topic, &draft).await.map_err(|fault| (Arc::clone(fallback), fault))?
                 }
-                _ => return Err((Arc::clone(&bound.label), fault)),
+                _ => return Err((Arc::clone(bound), fault)),
             },
         };
         match outcome {

@@ -9,7 +9,7 @@ use platform_capability::{
 
 use super::Kv;
 use crate::{
-    carry::{Carrier, Portable, Ways},
+    carry::{Carrier, Portable, Side, Ways},
     error::CallError,
     plane::Plane,
     slot_name::SlotName,
@@ -79,6 +79,25 @@ impl Portable for Kv {
 
     async fn hand_over(ways: &Between<'_>, changes: &[Change], revision: u64) -> Result<()> {
         ways.to::<kv::Restore, ()>((changes, &[], revision)).await
+    }
+
+    async fn end(ways: &Between<'_>, side: Side) -> Result<()> {
+        // A call that restores nothing: stores end what is due before they do anything.
+        match side {
+            Side::Old => match ways.from::<kv::Restore, ()>((&[], &[], 0)).await {
+                // One that takes over nothing may be carried from all the same.
+                Err(CallError::Capability(_)) => Ok(()),
+                done => done,
+            },
+            Side::New => Self::hand_over(ways, &[], 0).await,
+        }
+    }
+
+    fn ended(change: &Change) -> Option<Change> {
+        // Nobody reads what ended long ago, by whichever clock, so what it held does not matter.
+        let entry = Entry { value: Vec::new(), revision: change.revision, expires_ms: Some(1) };
+        let again = Change { key: change.key.clone(), entry: Some(entry), revision: change.revision };
+        change.entry.is_none().then_some(again)
     }
 
     async fn complete(ways: &Between<'_>) -> Result<()> {

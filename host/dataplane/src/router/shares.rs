@@ -126,7 +126,7 @@ impl Subscription {
         let call: Call = Arc::new(CallContext { deadline: clock::now() + WEIGH_TIME, ..self.call.as_ref().clone() });
         let slot = plane.find(SlotKind::RouterPolicy, &table.service);
         let answer = ask::<Weights>(&slot, &call, &table, &self.zone, (table.table,)).await;
-        let Answer { results: (weights,), policy, generation } = match answer {
+        let Answer { results: (weights,), policy, generation, .. } = match answer {
             Ok(answer) => answer,
             Err(CallError::NotBound(_)) => {
                 let weights = table.nodes.iter().map(|node| node.weight).collect();

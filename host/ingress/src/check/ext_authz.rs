@@ -3,7 +3,11 @@
 //! Owns the translation of Envoy's messages; must not know policies. Invariant: an answer that Envoy gets always carries
 //! the decision, so that Envoy's own `failure_mode_allow` never decides for us.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use envoy_types::{
     ext_authz::v3::pb::{
@@ -12,7 +16,7 @@ use envoy_types::{
     },
     pb::{envoy::service::auth::v3::attribute_context::HttpRequest, google::rpc},
 };
-use platform_capability::auth::Facts;
+use platform_capability::auth::{ATTRIBUTES, Facts};
 use platform_dataplane::Verdict;
 use tonic::{Code, Request, Response, Status};
 
@@ -70,6 +74,16 @@ impl Facts for EnvoyFacts {
             name => return self.extensions.get(name).map(|value| Cow::Borrowed(value.as_str())),
         };
         (!text.is_empty()).then_some(Cow::Borrowed(text))
+    }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        let seen = self.http.headers.iter().filter(|(name, value)| visible(name, value));
+        seen.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        let names = ATTRIBUTES.into_iter().chain(self.extensions.keys().map(String::as_str));
+        names.filter_map(|name| Some((name.to_owned(), self.attribute(name)?.into_owned()))).collect()
     }
 }
 

@@ -4,10 +4,10 @@
 //! Owns paths, dialects and answers of these; must not know policies. Invariant: 200 means that a policy allowed the
 //! request that the gateway told, and nothing else does.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
-use platform_capability::auth::Facts;
+use platform_capability::auth::{ATTRIBUTES, Facts};
 use platform_dataplane::Verdict;
 use tonic::{Code, body::Body};
 
@@ -71,6 +71,16 @@ impl Facts for ForwardedFacts {
 
     fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
         self.told.attribute(name).map(Cow::Borrowed)
+    }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        let names = self.headers.keys().map(HeaderName::as_str);
+        names.filter_map(|name| Some((name.to_owned(), self.header(name)?.into_owned()))).collect()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        let names = ATTRIBUTES.into_iter();
+        names.filter_map(|name| Some((name.to_owned(), self.told.attribute(name)?.to_owned()))).collect()
     }
 }
 

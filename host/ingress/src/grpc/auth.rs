@@ -32,6 +32,14 @@ impl Facts for ToldFacts {
     fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
         self.attributes.get(name).map(|value| Cow::Borrowed(value.as_str()))
     }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        self.headers.clone()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        self.attributes.clone()
+    }
 }
 
 #[tonic::async_trait]

@@ -1,6 +1,8 @@
 //! `platform.plugin.v1.Plugins`.
 
+mod decisions;
 mod message;
+mod plan;
 
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use platform_control::{
     Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, parse_mode,
 };
 use platform_proto::plugin::v1::{self as proto, plugins_server::Plugins};
+use platform_runtime::InvalidDigest;
+use platform_signing::Evidence;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Shared, admitted, page::Page, stream::Answers};
@@ -28,14 +32,22 @@ impl Plugins for PluginsService {
         &self, request: Request<proto::InstallRequest>,
     ) -> Result<Response<proto::InstallResponse>, Status> {
         let by = caller(&request)?;
-        let proto::InstallRequest { component, name, version, dry_run } = request.into_inner();
+        let proto::InstallRequest { component, name, version, dry_run, signatures, accept_grants } =
+            request.into_inner();
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let install = Install { name: text(name), version: text(version), dry_run, by };
+        let signatures = signatures.iter().map(|text| Evidence::parse(text).map_err(|error| status(error.into())));
+        let signatures = signatures.collect::<Result<_, _>>()?;
+        let install = Install { name: text(name), version: text(version), signatures, accept_grants, dry_run, by };
         let installed = self.control.install(component, install).await.map_err(status)?;
         let bound = Vec::new();
         let plugin = Some(message::plugin(&installed.plugin, bound));
-        let (warnings, existed) = (installed.warnings, installed.existed);
-        Ok(Response::new(proto::InstallResponse { plugin, warnings, existed }))
+        let answer = proto::InstallResponse {
+            plugin,
+            warnings: installed.warnings,
+            existed: installed.existed,
+            ..installed.upgrade.map(message::upgrade).unwrap_or_default()
+        };
+        Ok(Response::new(answer))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<proto::ListResponse>, Status> {
@@ -67,6 +79,30 @@ impl Plugins for PluginsService {
         Ok(Response::new(message::view(&view)))
     }
 
+    async fn revoke(&self, request: Request<proto::RevokeRequest>) -> Result<Response<proto::Revocation>, Status> {
+        let by = caller(&request)?;
+        let proto::RevokeRequest { plugin, reason } = request.into_inner();
+        let revocation = self.control.revoke(reference(&plugin)?, reason, by).await.map_err(status)?;
+        Ok(Response::new(message::revocation(&revocation)))
+    }
+
+    async fn withdraw(&self, request: Request<proto::WithdrawRequest>) -> Result<Response<proto::Revocation>, Status> {
+        let by = caller(&request)?;
+        let digest = request.into_inner().digest;
+        let digest =
+            digest.parse().map_err(|error: InvalidDigest| Fault::invalid("DIGEST_INVALID", error.to_string()))?;
+        let revocation = self.control.withdraw(digest, by).await.map_err(status)?;
+        Ok(Response::new(message::revocation(&revocation)))
+    }
+
+    async fn list_revocations(
+        &self, request: Request<proto::ListRevocationsRequest>,
+    ) -> Result<Response<proto::ListRevocationsResponse>, Status> {
+        admitted(&request)?;
+        let revocations = self.control.revocations().iter().map(|one| message::revocation(one)).collect();
+        Ok(Response::new(proto::ListRevocationsResponse { revocations }))
+    }
+
     async fn uninstall(
         &self, request: Request<proto::UninstallRequest>,
     ) -> Result<Response<proto::UninstallResponse>, Status> {
@@ -79,14 +115,15 @@ impl Plugins for PluginsService {
 
     async fn bind(&self, request: Request<proto::BindRequest>) -> Result<Response<proto::Slot>, Status> {
         let by = caller(&request)?;
-        let proto::BindRequest { slot, chain, failure_mode, dry_run, if_generation, comment, carry } =
+        let proto::BindRequest { slot, chain, failure_mode, dry_run, if_generation, comment, carry, rollout } =
             request.into_inner();
         let failure_mode = if failure_mode.is_empty() { "closed" } else { &failure_mode };
         let failure = failure_mode.parse().map_err(|error| status(Error::FailureMode(error)))?;
         let chain = chain.into_iter().map(link).collect::<Result<_, _>>()?;
         let carry = carry.iter().map(|name| name.parse::<Name>()).collect::<Result<Vec<_>, _>>();
         let carry = carry.map_err(|error| Fault::invalid("INVALID_ARGUMENT", format!("`carry`: {error}")))?;
-        let bind = Bind { chain, failure, dry_run, carry, if_generation, comment, by };
+        let rollout = rollout.map(plan::read).transpose()?;
+        let bind = Bind { chain, failure, dry_run, carry, rollout, if_generation, comment, by };
         let view = self.control.bind(slot_name(&slot)?, bind).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
     }
@@ -103,6 +140,28 @@ impl Plugins for PluginsService {
         let proto::RollbackRequest { slot, generation } = request.into_inner();
         let view = self.control.rollback(slot_name(&slot)?, generation, by).await.map_err(status)?;
         Ok(Response::new(message::slot(view)))
+    }
+
+    async fn promote(&self, request: Request<proto::PromoteRequest>) -> Result<Response<proto::Slot>, Status> {
+        let by = caller(&request)?;
+        let slot = slot_name(&request.into_inner().slot)?;
+        Ok(Response::new(message::slot(self.control.promote(slot, by).await.map_err(status)?)))
+    }
+
+    async fn abort(&self, request: Request<proto::AbortRequest>) -> Result<Response<proto::Slot>, Status> {
+        let by = caller(&request)?;
+        let slot = slot_name(&request.into_inner().slot)?;
+        Ok(Response::new(message::slot(self.control.abort(slot, by).await.map_err(status)?)))
+    }
+
+    async fn get_rollout(
+        &self, request: Request<proto::GetRolloutRequest>,
+    ) -> Result<Response<proto::Rollout>, Status> {
+        let slot = slot_name(&admit(request)?.slot)?;
+        let rollout = self.control.slot(&slot).map_err(status)?.rollout;
+        let rollout = rollout.ok_or_else(|| status(Error::NoRollout(slot.clone())))?;
+        let divergences = message::divergences(&rollout);
+        Ok(Response::new(proto::Rollout { divergences, ..message::rollout(&slot, &rollout) }))
     }
 
     async fn drain(&self, request: Request<proto::DrainRequest>) -> Result<Response<proto::Slot>, Status> {
@@ -145,6 +204,14 @@ impl Plugins for PluginsService {
         let page = self.control.history(&slot_name(&slot)?, &page(limit, page_token)?).await.map_err(status)?;
         let bindings = page.items.iter().map(message::binding).collect();
         Ok(Response::new(proto::HistoryResponse { bindings, next_page_token: page.next }))
+    }
+
+    async fn decisions(
+        &self, request: Request<proto::DecisionsRequest>,
+    ) -> Result<Response<proto::DecisionsResponse>, Status> {
+        let request = admit(request)?;
+        let slot = slot_name(&request.slot)?;
+        Ok(Response::new(decisions::page(&self.shared.plane, slot, &request).await?))
     }
 
     async fn audit(&self, request: Request<proto::AuditRequest>) -> Result<Response<proto::AuditResponse>, Status> {

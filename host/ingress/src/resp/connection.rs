@@ -8,12 +8,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
-    io::AsyncReadExt,
-    net::{TcpStream, tcp::ReadHalf},
+    io::{self as tokio_io, AsyncReadExt},
+    net::{TcpStream, tcp},
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
     Door,
@@ -33,8 +34,13 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Requests above this take a share of the memory that is set aside for such.
 const LARGE_BYTES: usize = 64 << 10;
 
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a peer that is told why may still send.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// One half of a connection, plain or encrypted.
+type Reader<'a> = Either<tcp::ReadHalf<'a>, tokio_io::ReadHalf<TlsStream<TcpStream>>>;
 
 /// What came of taking requests out of the buffer.
 struct Gathered {
@@ -44,7 +50,22 @@ struct Gathered {
 
 /// Serves a connection until one side ends it, or the drain.
 pub(super) async fn serve(door: Arc<Door>, mut stream: TcpStream, peer: SocketAddr, draining: CancellationToken) {
-    let (reader, writer) = stream.split();
+    let (reader, writer) = match &door.secure {
+        None => {
+            let (reader, writer) = stream.split();
+            (Either::Left(reader), Either::Left(writer))
+        }
+        Some(secure) => {
+            let accepting = TlsAcceptor::from(Arc::clone(secure)).accept(stream);
+            let accepted = draining.run_until_cancelled(timeout(HANDSHAKE, accepting)).await;
+            let Some(Ok(Ok(stream))) = accepted else {
+                tracing::debug!(%peer, "a RESP connection did not come to speak TLS");
+                return;
+            };
+            let (reader, writer) = tokio_io::split(stream);
+            (Either::Right(reader), Either::Right(writer))
+        }
+    };
     let mut connection = Connection {
         output: Output::new(writer, door.config.write_timeout()),
         session: Session::new(Arc::clone(&door), door.next_id(), peer),
@@ -54,7 +75,11 @@ pub(super) async fn serve(door: Arc<Door>, mut stream: TcpStream, peer: SocketAd
         reader,
         door,
     };
-    if let Err(error) = connection.run(&draining).await {
+    let ended = match connection.run(&draining).await {
+        Ok(()) => connection.output.finish().await,
+        broken => broken,
+    };
+    if let Err(error) = ended {
         // Nobody is left to tell.
         tracing::debug!(%peer, %error, "a RESP connection broke");
     }
@@ -62,7 +87,7 @@ pub(super) async fn serve(door: Arc<Door>, mut stream: TcpStream, peer: SocketAd
 
 struct Connection<'a> {
     door: Arc<Door>,
-    reader: ReadHalf<'a>,
+    reader: Reader<'a>,
     output: Output<'a>,
     session: Session,
     parser: Parser,

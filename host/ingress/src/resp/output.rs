@@ -6,23 +6,32 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{io::AsyncWriteExt, net::tcp::WriteHalf, time::timeout};
+use tokio::{
+    io::{self as tokio_io, AsyncWriteExt},
+    net::{TcpStream, tcp},
+    time::timeout,
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use super::reply::{Protocol, Reply};
 
 /// Answers that are gathered before they are sent.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// One half of a connection, plain or encrypted.
+pub(super) type Writer<'a> = Either<tcp::WriteHalf<'a>, tokio_io::WriteHalf<TlsStream<TcpStream>>>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Output<'a> {
-    socket: WriteHalf<'a>,
+    socket: Writer<'a>,
     buffer: BytesMut,
     patience: Duration,
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(socket: WriteHalf<'a>, patience: Duration) -> Self {
+    pub(super) fn new(socket: Writer<'a>, patience: Duration) -> Self {
         Self { socket, buffer: BytesMut::new(), patience }
     }
 
@@ -35,7 +44,9 @@ impl<'a> Output<'a> {
     /// Sends what is there, and that nothing follows.
     pub(super) async fn finish(&mut self) -> io::Result<()> {
         self.send().await?;
-        self.socket.shutdown().await
+        timeout(self.patience, self.socket.shutdown())
+            .await
+            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Sends what is there.
@@ -43,7 +54,12 @@ impl<'a> Output<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let sent = timeout(self.patience, self.socket.write_all(&self.buffer)).await;
+        let send = async {
+            self.socket.write_all(&self.buffer).await?;
+            // What is encrypted may wait for more otherwise.
+            self.socket.flush().await
+        };
+        let sent = timeout(self.patience, send).await;
         if self.buffer.capacity() > 2 * BUFFER_BYTES {
             self.buffer = BytesMut::new();
         } else {

@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use platform_base::TaskGroup;
+use platform_capability::TrustConfig;
 use platform_control::{Control, ControlParts};
 use platform_dataplane::{Plane, PlaneConfig, PlaneParts};
 use platform_ingress::{About, Access, Config, Parts, StaticToken};
@@ -58,6 +59,8 @@ impl Server {
             artifacts: artifacts.clone(),
             storage: Arc::clone(&storage),
             tasks: tasks.clone(),
+            trust: TrustConfig::default().build().unwrap(),
+            recorder: None,
             config: PlaneConfig::default(),
         });
         let webhooks = Webhooks::new(WebhookParts {

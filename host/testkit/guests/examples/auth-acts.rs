@@ -45,6 +45,8 @@ impl Policy for Acts {
             "abstain" => return Decision::abstain(),
             // Denies by its tag alone, for chains.
             "deny-if" if request.target == self.settings.tag => return Decision::deny(&self.settings.tag),
+            // Allows, but for one in so many targets: one in a hundred traps, or one in twenty is denied, as the tag says.
+            "rarely" => return self.rarely(number(request.target)),
             "loop" => forever(),
             "loop-if" if request.header("x-bad").is_some() => forever(),
             "call" => loop {
@@ -75,6 +77,16 @@ impl Policy for Acts {
             _ => String::new(),
         };
         Decision::allow(reason).with_header("tag", &self.settings.tag)
+    }
+}
+
+impl Acts {
+    fn rarely(&self, target: u64) -> Decision {
+        match self.settings.tag.as_str() {
+            "traps" if target.is_multiple_of(100) => trap(),
+            "differs" if target.is_multiple_of(20) => Decision::deny("it is one in twenty"),
+            _ => Decision::allow("it is not one in so many"),
+        }
     }
 }
 

@@ -40,12 +40,6 @@ pub(crate) struct Export {
     place: Place,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// One line: a table when it names indexes, else a record.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -271,8 +265,7 @@ impl Line {
 }
 
 /// Reads databases from a file.
-pub(crate) async fn import(context: &Context, arguments: Import) -> Result<Exit, Failure> {
-    let place = arguments.place;
+pub(crate) async fn import(context: &Context, place: Place) -> Result<Exit, Failure> {
     let mut source = Source::open(context, &place, "db")?;
     let mut batch = Batch::new(context.connect().await?);
     let mut lines = 0_u64;

@@ -36,12 +36,6 @@ pub(crate) struct Export {
     place: Place,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// One line: an event when it has a type, else a topic.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -210,8 +204,7 @@ async fn read(client: &Client, topic: &str, from: u64) -> Result<Vec<Event>, Fai
 }
 
 /// Reads topics from a file.
-pub(crate) async fn import(context: &Context, arguments: Import) -> Result<Exit, Failure> {
-    let place = arguments.place;
+pub(crate) async fn import(context: &Context, place: Place) -> Result<Exit, Failure> {
     let mut source = Source::open(context, &place, "event")?;
     let mut batch = Batch::new(context.connect().await?);
     let mut lines = 0_u64;

@@ -37,12 +37,6 @@ pub(crate) struct Export {
     place: Place,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    #[command(flatten)]
-    place: Place,
-}
-
 /// One line.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -173,8 +167,7 @@ async fn changes(client: &Client, at: &At, until: u64, sink: &mut Sink) -> Resul
 }
 
 /// Reads keys from a file.
-pub(crate) async fn import(context: &Context, arguments: Import) -> Result<Exit, Failure> {
-    let place = arguments.place;
+pub(crate) async fn import(context: &Context, place: Place) -> Result<Exit, Failure> {
     let mut source = Source::open(context, &place, "kv")?;
     let client = context.connect().await?;
     let mut batch = Batch::default();

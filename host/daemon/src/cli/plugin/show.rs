@@ -9,6 +9,7 @@ use platform_proto::plugin::v1::{
     AuditRecord, Binding, DaemonSlot, InstallResponse, Link, Plugin, PluginFigures, Slot,
 };
 
+use super::rollout;
 use crate::cli::{
     document,
     kv::time,
@@ -29,6 +30,16 @@ pub(super) fn installed(answer: &InstallResponse, dry_run: bool) -> String {
         (_, true) => format!("{name} was installed before ({})", plugin.digest),
         _ => format!("installed {name} ({size}, {})", plugin.digest),
     };
+    let version = &answer.previous_version;
+    if !answer.added_grants.is_empty() && !version.is_empty() {
+        text.push_str(&format!("\n{version} has no {}, which this version asks for", answer.added_grants.join(", ")));
+    }
+    if !answer.dropped_grants.is_empty() {
+        text.push_str(&format!(
+            "\n{version} has {}, which this version does without",
+            answer.dropped_grants.join(", ")
+        ));
+    }
     let missing: Vec<&str> =
         plugin.requested_grants.iter().filter(|grant| !plugin.grants.contains(grant)).map(String::as_str).collect();
     if !missing.is_empty() {
@@ -85,6 +96,9 @@ pub(super) fn plugin(output: Output, plugin: &Plugin) -> String {
         ("source", plugin.source.clone()),
         ("slot", plugin.slot.clone()),
         ("mode", plugin.mode.clone()),
+        ("signed by", plugin.signer.clone()),
+        ("signatures", if plugin.signatures == 0 { String::new() } else { plugin.signatures.to_string() }),
+        ("revoked", plugin.revoked.clone()),
         ("bound", plugin.bound.join("\n")),
         ("grants", plugin.grants.join("\n")),
         ("asks for", plugin.requested_grants.join("\n")),
@@ -129,13 +143,15 @@ fn daemons(output: Output, daemons: &[DaemonSlot]) -> String {
 
 /// Slots as rows.
 pub(super) fn slots(output: Output, slots: &[Slot]) -> String {
-    let mut table =
-        output.table(&["SLOT", "GENERATION", "READY", "PLUGINS", "INSTANCES", "LOG DROPPED", "FAILURE", "BOUND"]);
+    let mut headings = vec!["SLOT", "GENERATION", "READY", "PLUGINS", "INSTANCES", "LOG DROPPED", "FAILURE", "BOUND"];
+    let tried = slots.iter().any(|slot| slot.rollout.is_some());
+    headings.extend(tried.then_some("ROLLOUT"));
+    let mut table = output.table(&headings);
     for slot in slots {
         let binding = slot.binding.clone().unwrap_or_default();
         let instances: Vec<&str> = slot.figures.iter().map(|figures| figures.snapshot.as_str()).collect();
         let dropped: u64 = slot.figures.iter().map(|figures| figures.log_lines_dropped).sum();
-        table.add_row([
+        let mut row = vec![
             slot.name.as_str().into(),
             binding.generation.to_string().into(),
             output.verdict(slot.ready, if slot.ready { "yes" } else { "no" }),
@@ -144,7 +160,11 @@ pub(super) fn slots(output: Output, slots: &[Slot]) -> String {
             dropped.to_string().into(),
             binding.failure_mode.as_str().into(),
             time(binding.bind_time).into(),
-        ]);
+        ];
+        if tried {
+            row.push(slot.rollout.as_ref().map(rollout::line).unwrap_or_default().into());
+        }
+        table.add_row(row);
     }
     if slots.is_empty() { String::new() } else { show(&table) }
 }
@@ -163,6 +183,7 @@ pub(super) fn slot(output: Output, slot: &Slot) -> String {
         ("by", binding.bound_by.clone()),
         ("comment", binding.comment.clone()),
         ("draining", draining.join(", ")),
+        ("rollout", slot.rollout.as_ref().map(rollout::line).unwrap_or_default()),
     ]);
     for link in &binding.chain {
         text.push_str("\n\n");
@@ -197,7 +218,9 @@ fn link_fields(link: &Link) -> [(&'static str, String); 6] {
 }
 
 /// Figures as rows under what `place` heads, and below them what hinders a snapshot; nothing without rows.
-fn figures<'a>(output: Output, place: &str, rows: impl Iterator<Item = (String, &'a PluginFigures)>) -> String {
+pub(super) fn figures<'a>(
+    output: Output, place: &str, rows: impl Iterator<Item = (String, &'a PluginFigures)>,
+) -> String {
     let headings =
         [place, "CALLS", "TRAPS", "TIMEOUTS", "REJECTIONS", "P50", "P99", "MEMORY", "LOG DROPPED", "INSTANCES"];
     let mut table = output.table(&headings);
@@ -263,12 +286,12 @@ pub(super) fn drained(slot: &Slot) -> String {
     format!("calls still run on generations {} of `{}`", busy.join(", "), slot.name)
 }
 
-fn chain(links: &[Link]) -> String {
+pub(super) fn chain(links: &[Link]) -> String {
     let names: Vec<&str> = links.iter().map(|link| link.plugin.as_str()).collect();
     names.join(", ")
 }
 
-fn nanoseconds(ns: u64) -> String {
+pub(super) fn nanoseconds(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{}.{} us", ns / 1_000, ns % 1_000 / 100),

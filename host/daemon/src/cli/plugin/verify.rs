@@ -1,38 +1,25 @@
 //! `platform plugin verify`: whether a component keeps what its slot's interface promises.
 //!
-//! Owns the host that the component is tried in, which lives in this process and in a temporary directory, and how the
-//! report reads; the promises are those of `platform_conformance`. Invariant: no daemon is asked and nothing stays behind,
-//! and a component reaches nothing outside that host without a grant of the caller's.
+//! Owns how the report reads; the promises are those of `platform_conformance`, and the component is tried in a
+//! [`Trial`]. Invariant: no daemon is asked.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::PathBuf;
 
-use bytes::Bytes;
 use clap::Args;
-use platform_base::TaskGroup;
-use platform_capability::{Grant, Name, SlotKind};
-use platform_conformance::{Outcome, Subject, suite};
-use platform_control::{
-    Bind, Control, ControlParts, GrantChange, Install, LinkRequest, PluginRecord, Reference, parse_mode,
-};
-use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName};
-use platform_runtime::{Artifacts, Engine, EngineConfig};
-use platform_storage::{Memory, Options, Storage};
+use platform_conformance::{Failure as Found, Outcome, suite};
+use platform_control::{PluginRecord, parse_mode};
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
-use super::COMPONENT_BYTES;
-use crate::{
-    cli::{
-        Context, document,
-        failure::{Exit, Failure},
-        input,
-        output::{Output, show},
-    },
-    place,
+use super::{
+    COMPONENT_BYTES,
+    trial::{Trial, refused},
 };
-
-/// Instances at once: few, so that a small machine has the address space.
-const INSTANCES_MAX: u32 = 500;
+use crate::cli::{
+    Context, document,
+    failure::{Exit, Failure},
+    input,
+    output::{Output, show},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
@@ -65,25 +52,24 @@ impl Verify {
             _ => Map::new(),
         };
         let progress = context.output.progress("compiling".to_owned());
-        let trial = Trial::start().await?;
-        let request = Install { name: Some(NAME.to_owned()), version: Some(VERSION.to_owned()), ..by() };
-        let installed = trial.control.install(component.into(), request).await.map_err(|error| refused(&error))?;
+        let trial = Trial::start(self.plugins_dir).await?;
+        let installed = trial.install(component.into()).await?;
         let plugin = installed.plugin;
-        let beside = self.bind_beside(&trial, plugin.slot).await?;
-        self.grant(&trial, &plugin).await?;
+        let beside = trial.bind_beside(plugin.slot).await?;
+        trial.grant(&plugin, &self.grants).await?;
         let mode = parse_mode(self.mode.as_deref().unwrap_or_default()).map_err(|error| refused(&error))?;
-        trial.bind(LinkRequest { settings, mode, ..LinkRequest::new(reference(&plugin)?) }, plugin.slot).await?;
+        trial.bind(&plugin, settings, mode).await.map_err(|error| refused(&error))?;
         drop(progress);
 
         let mut outcomes = Vec::new();
         for check in suite(plugin.slot).iter().filter(|check| check.name.contains(&self.only)) {
             let progress = context.output.progress(format!("checking `{}`", check.name));
-            let outcome = check.run(trial.subject(check.name)?).await;
+            let outcome = check.run(trial.subject(check.name)?, &plugin.exports).await;
             drop(progress);
             tell(context.output, &outcome)?;
             outcomes.push(outcome);
         }
-        trial.tasks.join(Duration::from_secs(5)).await;
+        trial.end().await;
         if outcomes.is_empty() {
             let names: Vec<_> = suite(plugin.slot).iter().map(|check| format!("`{}`", check.name)).collect();
             let message = format!("no check is named like `{}`; there are {}", self.only, names.join(", "));
@@ -93,124 +79,6 @@ impl Verify {
         let subject = Tried { file, plugin: &plugin, beside, warnings: &installed.warnings };
         report(context.output, &subject, &outcomes)
     }
-
-    /// Binds the shipped component that the kind of slot can't be tried without; its name.
-    async fn bind_beside(&self, trial: &Trial, slot: SlotKind) -> Result<Option<&'static str>, Failure> {
-        let name = match slot {
-            SlotKind::RouterPolicy => "discovery-storage",
-            SlotKind::ConfigValidator | SlotKind::ConfigSource => "config-storage",
-            SlotKind::EventFilter => "event-storage",
-            _ => return Ok(None),
-        };
-        let folder = self.plugins_dir.clone().or_else(place::default_plugins_dir);
-        let file = folder.map(|folder| folder.join(name).with_extension("wasm")).filter(|file| file.is_file());
-        let missing = || {
-            let message = format!(
-                "a component for `{slot}` is tried beside `{name}`, which is not there; name the directory of the shipped components with `--plugins-dir`"
-            );
-            Failure::usage(message)
-        };
-        let bytes = input::read(&file.ok_or_else(missing)?, COMPONENT_BYTES)?;
-        let plugin = trial.control.install(Bytes::from(bytes), by()).await.map_err(|error| refused(&error))?.plugin;
-        let change = GrantChange { requested: true, by: BY.to_owned(), ..GrantChange::default() };
-        trial.control.grant(reference(&plugin)?, change).await.map_err(|error| refused(&error))?;
-        trial.bind(LinkRequest::new(reference(&plugin)?), plugin.slot).await?;
-        Ok(Some(name))
-    }
-
-    /// Gives what reaches no further than the trial, and what the caller gives.
-    async fn grant(&self, trial: &Trial, plugin: &PluginRecord) -> Result<(), Failure> {
-        let mut give = Vec::new();
-        for text in self.grants.iter().filter(|text| *text != "requested") {
-            give.push(text.parse::<Grant>().map_err(|error| Failure::usage(error.to_string()))?);
-        }
-        give.extend(plugin.requested.iter().filter(|grant| is_within(grant)).cloned());
-        let requested = self.grants.iter().any(|text| text == "requested");
-        let change = GrantChange { requested, give, by: BY.to_owned(), ..GrantChange::default() };
-        trial.control.grant(reference(plugin)?, change).await.map_err(|error| refused(&error))?;
-        Ok(())
-    }
-}
-
-/// Whether the grant reaches nothing but what the trial's own host holds.
-fn is_within(grant: &Grant) -> bool {
-    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery)
-}
-
-/// Name and version that the component has in the trial, whatever its manifest says, so that one without is tried too.
-const NAME: &str = "component";
-const VERSION: &str = "0.0.0";
-/// Who the trial's audit trail says did it.
-const BY: &str = "verify";
-
-fn by() -> Install {
-    Install { by: BY.to_owned(), ..Install::default() }
-}
-
-fn reference(plugin: &PluginRecord) -> Result<Reference, Failure> {
-    plugin.label().parse().map_err(|error: platform_control::InvalidReference| Failure::usage(error.to_string()))
-}
-
-/// The component does not come as far as to be checked.
-fn refused(error: &platform_control::Error) -> Failure {
-    Failure::new(Exit::No, "NOT_BOUND", error.to_string())
-}
-
-/// A host of its own, with everything in memory or in a temporary directory.
-struct Trial {
-    plane: Arc<Plane>,
-    control: Arc<Control>,
-    tasks: TaskGroup,
-    _folder: TempDir,
-}
-
-impl Trial {
-    async fn start() -> Result<Self, Failure> {
-        let other = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, "INTERNAL", error.to_string());
-        let folder = tempfile::tempdir()?;
-        let config = EngineConfig { instances_max: INSTANCES_MAX, ..EngineConfig::default() };
-        let engine = Engine::new(&config).map_err(|error| other(&error))?;
-        let artifacts = Artifacts::open(engine.clone(), folder.path()).map_err(|error| other(&error))?;
-        let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
-        let tasks = TaskGroup::new();
-        let plane = Plane::new(PlaneParts {
-            engine,
-            artifacts: artifacts.clone(),
-            storage: Arc::clone(&storage),
-            tasks: tasks.clone(),
-            config: PlaneConfig::default(),
-        });
-        let parts = ControlParts {
-            daemon: String::new(),
-            plane: Arc::clone(&plane),
-            storage,
-            data_dir: folder.path().to_owned(),
-            artifacts,
-            tasks: tasks.clone(),
-        };
-        let control = Control::open(parts).await.map_err(|error| other(&error))?;
-        Ok(Self { plane, control, tasks, _folder: folder })
-    }
-
-    async fn bind(&self, link: LinkRequest, slot: SlotKind) -> Result<(), Failure> {
-        let slot: SlotName = slot.as_str().parse().map_err(|error| Failure::usage(format!("`{slot}`: {error}")))?;
-        let bind = Bind {
-            chain: vec![link],
-            failure: FailureMode::Closed,
-            dry_run: false,
-            if_generation: None,
-            comment: String::new(),
-            carry: Vec::new(),
-            by: BY.to_owned(),
-        };
-        self.control.bind(slot, bind).await.map(drop).map_err(|error| refused(&error))
-    }
-
-    /// The host as one check sees it: from a namespace of its own.
-    fn subject(&self, check: &str) -> Result<Subject, Failure> {
-        let namespace: Name = check.parse().map_err(|error| Failure::usage(format!("`{check}`: {error}")))?;
-        Ok(Subject::new(Arc::clone(&self.plane), namespace))
-    }
 }
 
 /// One line for each check as it ends, and why it failed below it.
@@ -219,7 +87,11 @@ fn tell(output: Output, outcome: &Outcome) -> Result<(), Failure> {
         return Ok(());
     }
     let mut table = output.table(&[]);
-    let (good, word) = if outcome.result.is_ok() { (true, "ok") } else { (false, "FAILED") };
+    let (good, word) = match &outcome.result {
+        Ok(()) => (true, "ok"),
+        Err(Found::NotMade(_)) => (true, "left out"),
+        Err(Found::Broken(_)) => (false, "FAILED"),
+    };
     let took = format!("{} ms", outcome.took.as_millis());
     table.add_row([output.verdict(good, word), outcome.check.name.into(), took.into(), outcome.check.promise.into()]);
     output.text(&show(&table))?;
@@ -239,15 +111,18 @@ struct Tried<'a> {
 
 fn report(output: Output, tried: &Tried<'_>, outcomes: &[Outcome]) -> Result<Exit, Failure> {
     let Tried { file, plugin, beside, warnings } = tried;
-    let failed = outcomes.iter().filter(|outcome| outcome.result.is_err()).count();
+    let count = |is: fn(&Result<(), Found>) -> bool| outcomes.iter().filter(|outcome| is(&outcome.result)).count();
+    let failed = count(|result| matches!(result, Err(Found::Broken(_))));
+    let left_out = count(|result| matches!(result, Err(Found::NotMade(_))));
+    let checked = outcomes.len() - left_out;
     if output.is_human() {
         for warning in *warnings {
             output.note(&format!("warning: {warning}"));
         }
         let beside = beside.map(|name| format!(", tried beside `{name}`")).unwrap_or_default();
         let verdict = match failed {
-            0 => format!("keeps all {} promises checked", outcomes.len()),
-            failed => format!("breaks {failed} of {} promises checked", outcomes.len()),
+            0 => format!("keeps all {checked} promises checked"),
+            failed => format!("breaks {failed} of {checked} promises checked"),
         };
         output.text(&format!("`{file}` for `{}`{beside} {verdict}", plugin.slot))?;
     } else {
@@ -257,8 +132,9 @@ fn report(output: Output, tried: &Tried<'_>, outcomes: &[Outcome]) -> Result<Exi
             "slot": plugin.slot.as_str(),
             "beside": beside,
             "warnings": warnings,
-            "passed": outcomes.len() - failed,
+            "passed": checked - failed,
             "failed": failed,
+            "leftOut": left_out,
             "checks": outcomes.iter().map(entry).collect::<Vec<_>>(),
         }))?;
     }
@@ -266,11 +142,17 @@ fn report(output: Output, tried: &Tried<'_>, outcomes: &[Outcome]) -> Result<Exi
 }
 
 fn entry(outcome: &Outcome) -> Value {
+    let (failure, left_out) = match &outcome.result {
+        Ok(()) => (None, None),
+        Err(Found::Broken(words)) => (Some(words), None),
+        Err(Found::NotMade(words)) => (None, Some(words)),
+    };
     json!({
         "name": outcome.check.name,
         "promise": outcome.check.promise,
         "passed": outcome.result.is_ok(),
-        "failure": outcome.result.as_ref().err().map(ToString::to_string),
+        "failure": failure,
+        "leftOut": left_out,
         "tookMs": u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
     })
 }

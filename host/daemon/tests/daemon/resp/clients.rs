@@ -5,7 +5,9 @@ use std::{
     process::{Command, Output},
 };
 
-use super::{TOKEN, address, start};
+use platform_testkit::{Authority, Certificate};
+
+use super::{TOKEN, Wire, address, start};
 use crate::support::{place, text};
 
 /// A tool that `cargo xtask setup --servers` installs; none where it is missing, which fails a test in CI.
@@ -82,6 +84,36 @@ fn redis_cli_works() {
     assert!(text(&unknown.stdout).contains("NOAUTH"), "{unknown:?}");
     let wrong = redis(&program, &data, &["-a", "0123456789abcdef", "--no-auth-warning", "GET", "greeting"]);
     assert!(text(&[wrong.stdout, wrong.stderr].concat()).contains("WRONGPASS"));
+    daemon.stop();
+}
+
+#[test]
+fn redis_cli_works_over_tls() {
+    let Some(program) = tool("redis-cli") else { return };
+    let (_root, data) = place();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let Certificate { certificate, key } = authority.sign("IP:127.0.0.1");
+    let files = [("tls_certificate_file", certificate), ("tls_key_file", key)];
+    let settings = files.map(|(name, file)| format!("{name} = '{}'\n", file.display())).concat();
+    let daemon = start(&data, &settings);
+    let cli = |authority: &Authority, arguments: &[&str]| {
+        let ca = authority.file().display().to_string();
+        let begin = ["-a", TOKEN, "--no-auth-warning", "--tls", "--cacert", &ca];
+        let output = redis(&program, &data, &[&begin[..], arguments].concat());
+        text(&[output.stdout, output.stderr].concat()).trim_end().to_owned()
+    };
+    assert_eq!(cli(&authority, &["SET", "greeting", "hello"]), "OK");
+    assert_eq!(cli(&authority, &["-3", "GET", "greeting"]), "hello");
+    let long = "x".repeat(100_000);
+    assert_eq!(cli(&authority, &["SET", "long", &long]), "OK");
+    assert_eq!(cli(&authority, &["GET", "long"]), long);
+    assert!(cli(&stranger, &["GET", "greeting"]).contains("certificate verify failed"));
+    let plain = redis(&program, &data, &["-a", TOKEN, "--no-auth-warning", "GET", "greeting"]);
+    assert!(!text(&plain.stdout).contains("hello"), "{plain:?}");
+    let mut wire = Wire::open(&data);
+    wire.send(b"PING\r\n");
+    assert!(!wire.rest().contains("PONG"), "who does not speak TLS is not answered");
+    assert_eq!(daemon.ok(&["kv", "get", "greeting"]), "hello", "it is the same store");
     daemon.stop();
 }
 

@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use platform_control::{AuditRecord, BindingRecord, DaemonView, Following, Link, PluginRecord, PluginView, SlotView};
-use platform_dataplane::{BUCKETS_US, Counts, EntryStatus, SlotStatus, Snapshot};
+use platform_capability::Grants;
+use platform_control::{
+    AuditRecord, BindingRecord, DaemonView, Following, Link, PluginRecord, PluginView, Revocation, RolloutView,
+    SlotView, Upgrade,
+};
+use platform_dataplane::{BUCKETS_US, Counts, Divergence, EntryStatus, SlotName, SlotStatus, Snapshot};
 use platform_proto::plugin::v1 as proto;
 use platform_runtime::Mode;
 use prost_types::{Struct, Value, value::Kind};
 use serde_json::Map;
 
+use super::plan;
 use crate::grpc::{object, timestamp};
 
 /// An installed component and where it is bound.
 pub(super) fn view(view: &PluginView) -> proto::Plugin {
     let bound = view.bound.iter().map(ToString::to_string).collect();
-    proto::Plugin { daemons: view.daemons.iter().map(daemon).collect(), ..plugin(&view.plugin, bound) }
+    let revoked = view.revoked.clone().unwrap_or_default();
+    proto::Plugin { revoked, daemons: view.daemons.iter().map(daemon).collect(), ..plugin(&view.plugin, bound) }
 }
 
 /// How a daemon does in a slot.
@@ -50,6 +56,30 @@ pub(super) fn plugin(record: &Arc<PluginRecord>, bound: Vec<String>) -> proto::P
         bound,
         serving: Vec::new(),
         daemons: Vec::new(),
+        signer: record.signer.map(|key| key.to_string()).unwrap_or_default(),
+        signatures: u32::try_from(record.signatures.len()).unwrap_or(u32::MAX),
+        revoked: String::new(),
+    }
+}
+
+/// How a version differs from another.
+pub(super) fn upgrade(upgrade: Upgrade) -> proto::InstallResponse {
+    let texts = |grants: &Grants| grants.iter().map(ToString::to_string).collect();
+    proto::InstallResponse {
+        added_grants: texts(&upgrade.added),
+        dropped_grants: texts(&upgrade.dropped),
+        previous_version: upgrade.from,
+        ..proto::InstallResponse::default()
+    }
+}
+
+/// An advisory.
+pub(super) fn revocation(revocation: &Revocation) -> proto::Revocation {
+    proto::Revocation {
+        digest: revocation.digest.to_string(),
+        reason: revocation.reason.clone(),
+        revoke_time: Some(timestamp(revocation.revoked_ms)),
+        revoked_by: revocation.revoked_by.clone(),
     }
 }
 
@@ -79,6 +109,52 @@ pub(super) fn slot(view: SlotView) -> proto::Slot {
         figures: entries.iter().map(figures).collect(),
         draining,
         daemons: view.daemons.iter().map(daemon).collect(),
+        rollout: view.rollout.as_ref().map(|tried| rollout(&view.name, tried)),
+    }
+}
+
+/// What is tried beside what a slot holds, without the answers that differed.
+pub(super) fn rollout(slot: &SlotName, view: &RolloutView) -> proto::Rollout {
+    let record = &view.record;
+    let status = view.status.as_ref();
+    let compared = status.map(|status| status.compared).unwrap_or_default();
+    proto::Rollout {
+        slot: slot.to_string(),
+        candidate: Some(binding(&record.candidate)),
+        plan: Some(plan::write(&record.plan)),
+        running: record.stopped.is_none(),
+        reason: record.stopped.as_ref().map(|stopped| stopped.why.clone()).unwrap_or_default(),
+        stop_time: record.stopped.as_ref().map(|stopped| timestamp(stopped.time_ms)),
+        candidate_calls: status.map(|status| calls(&status.candidate)),
+        current_calls: status.map(|status| calls(&status.current)),
+        figures: status.map(|status| status.entries.iter().map(figures).collect()).unwrap_or_default(),
+        compared: compared.answers,
+        diverged: compared.diverged,
+        dropped: compared.dropped,
+        divergences: Vec::new(),
+    }
+}
+
+/// The last answers that differed.
+pub(super) fn divergences(view: &RolloutView) -> Vec<proto::Divergence> {
+    let divergence = |one: &Arc<Divergence>| proto::Divergence {
+        time: Some(timestamp(one.time_ms)),
+        subject: one.subject.clone(),
+        action: one.action.clone(),
+        resource: one.resource.clone(),
+        used: one.used.clone(),
+        candidate: one.candidate.clone(),
+    };
+    view.status.iter().flat_map(|status| &status.divergences).map(divergence).collect()
+}
+
+fn calls(counts: &Counts) -> proto::RolloutCalls {
+    let mean = counts.total / u32::try_from(counts.calls).unwrap_or(u32::MAX).max(1);
+    proto::RolloutCalls {
+        calls: counts.calls,
+        failures: counts.faults.values().sum(),
+        mean_ns: u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX),
+        p99_ns: quantile_ns(counts, 99),
     }
 }
 

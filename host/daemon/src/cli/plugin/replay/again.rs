@@ -1,0 +1,149 @@
+//! Asking once more what was decided.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use platform_base::clock;
+use platform_capability::{
+    CallContext, Caller,
+    auth::{Facts, INTERFACE},
+};
+use platform_dataplane::{Plane, REDACTED, Verdict};
+use platform_proto::plugin::v1::{Asker, Decision, HeaderValue, Outcome};
+use serde_json::Value;
+
+use crate::cli::document;
+
+/// Time for one decision.
+const TIME: Duration = Duration::from_secs(5);
+
+/// A decision that was asked again.
+#[derive(Debug)]
+pub(super) struct Again {
+    /// As it was kept.
+    pub(super) decision: Decision,
+    /// What it would come to; none when it was asked through an interface that is not known here.
+    pub(super) verdict: Option<Verdict>,
+    /// Whether the component asked for a header or an attribute that was left out.
+    pub(super) asked_redacted: bool,
+}
+
+/// What is known of the request.
+#[derive(Debug)]
+struct Kept {
+    headers: BTreeMap<String, String>,
+    attributes: BTreeMap<String, String>,
+    redacted: BTreeSet<String>,
+    asked_redacted: AtomicBool,
+}
+
+impl Kept {
+    fn fact<'a>(&self, kind: &str, name: &str, facts: &'a BTreeMap<String, String>) -> Option<Cow<'a, str>> {
+        let value = facts.get(name)?;
+        if value == REDACTED && self.redacted.contains(&format!("{kind}:{name}")) {
+            self.asked_redacted.store(true, Ordering::Relaxed);
+        }
+        Some(Cow::Borrowed(value))
+    }
+}
+
+impl Facts for Kept {
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.fact("header", name, &self.headers)
+    }
+
+    fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.fact("attribute", name, &self.attributes)
+    }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        self.headers.clone()
+    }
+
+    fn attributes(&self) -> BTreeMap<String, String> {
+        self.attributes.clone()
+    }
+}
+
+/// Asks the only policy of `plane`.
+pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
+    if decision.interface != INTERFACE {
+        return Again { decision, verdict: None, asked_redacted: false };
+    }
+    let facts = Arc::new(Kept {
+        headers: std::mem::take(&mut decision.headers),
+        attributes: std::mem::take(&mut decision.attributes),
+        redacted: std::mem::take(&mut decision.redacted).into_iter().collect(),
+        asked_redacted: AtomicBool::new(false),
+    });
+    let call = CallContext {
+        caller: decision.caller.take().map(caller).map(Arc::new),
+        namespace: decision.namespace.as_str().into(),
+        deadline: clock::now() + TIME,
+        time_ns: decision.time.map_or(0, nanoseconds),
+        traceparent: None,
+        fence: None,
+    };
+    let call = Arc::new(call);
+    let told = Arc::clone(&facts) as Arc<dyn Facts>;
+    let verdict = plane.auth().check(&call, None, &decision.action, &decision.target, told).await;
+    let asked_redacted = facts.asked_redacted.load(Ordering::Relaxed);
+    decision.caller =
+        call.caller.as_deref().map(|caller| Asker { subject: caller.subject.clone(), ..Asker::default() });
+    Again { decision, verdict: Some(verdict), asked_redacted }
+}
+
+fn caller(asker: Asker) -> Caller {
+    let claims = match asker.claims.map(document::to_json) {
+        Some(Value::Object(claims)) => claims,
+        _ => serde_json::Map::new(),
+    };
+    Caller { subject: asker.subject, roles: asker.roles.into_iter().collect(), claims }
+}
+
+fn nanoseconds(time: prost_types::Timestamp) -> u64 {
+    let seconds = u64::try_from(time.seconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.nanos).unwrap_or(0))
+}
+
+/// Whether headers differ. What was left out is only known to have been there.
+fn headers_differ(kept: &[HeaderValue], now: &[(String, String)]) -> bool {
+    let left_out =
+        |name: &str| kept.iter().any(|header| header.name.eq_ignore_ascii_case(name) && header.value == REDACTED);
+    let value = |name: &str, value: &str| if left_out(name) { REDACTED.to_owned() } else { value.to_owned() };
+    let kept: BTreeSet<_> =
+        kept.iter().map(|header| (header.name.to_ascii_lowercase(), header.value.clone())).collect();
+    let now: BTreeSet<_> = now.iter().map(|(name, given)| (name.to_ascii_lowercase(), value(name, given))).collect();
+    kept != now
+}
+
+/// Whether a gateway would have done something else with the headers.
+pub(super) fn other_headers(kept: &Outcome, now: &Verdict) -> bool {
+    let removed = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<BTreeSet<_>>();
+    headers_differ(&kept.set_headers, &now.set_headers)
+        || headers_differ(&kept.response_headers, &now.response_headers)
+        || removed(&kept.remove_headers) != removed(&now.remove_headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_compared_as_far_as_they_are_known() {
+        let kept = |name: &str, value: &str| vec![HeaderValue { name: name.to_owned(), value: value.to_owned() }];
+        let now = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert!(!headers_differ(&kept("X-A", "1"), &now("x-a", "1")));
+        assert!(headers_differ(&kept("x-a", "1"), &now("x-a", "2")));
+        assert!(headers_differ(&kept("x-a", "1"), &[]));
+        assert!(!headers_differ(&kept("cookie", REDACTED), &now("cookie", "secret")));
+        assert!(headers_differ(&kept("cookie", REDACTED), &[]));
+    }
+}

@@ -1,0 +1,417 @@
+//! What a replay came to: how many decisions change, and which.
+//!
+//! Invariant: what is counted is counted in full; only which are shown is bounded.
+
+use std::{collections::HashMap, time::Duration};
+
+use platform_proto::plugin::v1::Decision;
+use prost_types::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::again::{Again, other_headers};
+use crate::cli::{
+    kv::time,
+    output::{Output, show},
+    plugin::decisions::{subject, told},
+};
+
+/// Changes that are told apart; more are counted together.
+const CHANGES_MAX: usize = 500;
+/// Subjects and paths of a change that are counted apart.
+const COUNTED_MAX: usize = 10_000;
+/// Subjects and paths of a change that are shown.
+const SHOWN: usize = 5;
+
+/// What is replayed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct About {
+    pub(super) file: String,
+    pub(super) digest: String,
+    pub(super) slot: String,
+}
+
+/// Counts as decisions come in.
+#[derive(Debug)]
+pub(super) struct Report {
+    examples: usize,
+    same: u64,
+    changed: u64,
+    failed: u64,
+    unknown: u64,
+    other_reasons: u64,
+    asked_redacted: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    changes: HashMap<Change, Tally>,
+    further: u64,
+    took: Duration,
+}
+
+/// A way in which decisions change. The rule is the reason that a policy gives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Change {
+    pub(super) before: String,
+    pub(super) rule_before: String,
+    pub(super) after: String,
+    pub(super) rule_after: String,
+    pub(super) other_headers: bool,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    count: u64,
+    asked_redacted: u64,
+    subjects: HashMap<String, u64>,
+    paths: HashMap<String, u64>,
+    examples: Vec<Example>,
+}
+
+/// A decision that changes.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Example {
+    pub(super) time: String,
+    pub(super) subject: String,
+    pub(super) action: String,
+    pub(super) target: String,
+}
+
+/// All of it, in order.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary {
+    #[serde(flatten)]
+    pub(super) about: About,
+    pub(super) since: String,
+    pub(super) until: String,
+    pub(super) took_ms: u64,
+    pub(super) replayed: u64,
+    pub(super) same: u64,
+    pub(super) changed: u64,
+    /// Of those that change, the component failed.
+    pub(super) failed: u64,
+    /// Of those that stay the same, the reason differs.
+    pub(super) other_reasons: u64,
+    /// The component asked for what was not kept.
+    pub(super) asked_redacted: u64,
+    /// Asked through an interface that is not known here.
+    pub(super) unknown: u64,
+    /// Changes of further kinds than those that are told.
+    pub(super) further: u64,
+    pub(super) changes: Vec<Told>,
+}
+
+/// A change with its figures.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) change: Change,
+    pub(super) count: u64,
+    pub(super) asked_redacted: u64,
+    pub(super) subjects: Vec<Counted>,
+    pub(super) paths: Vec<Counted>,
+    pub(super) examples: Vec<Example>,
+}
+
+/// How often something was seen.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Counted {
+    pub(super) name: String,
+    pub(super) count: u64,
+}
+
+impl Report {
+    pub(super) fn new(examples: usize) -> Self {
+        Self {
+            examples,
+            same: 0,
+            changed: 0,
+            failed: 0,
+            unknown: 0,
+            other_reasons: 0,
+            asked_redacted: 0,
+            first: None,
+            last: None,
+            changes: HashMap::new(),
+            further: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Says how long it took.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.took = took;
+    }
+
+    /// Decisions that were asked again.
+    pub(super) fn replayed(&self) -> u64 {
+        self.same + self.changed
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.replayed() == 0
+    }
+
+    pub(super) fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// Takes note of a decision.
+    pub(super) fn add(&mut self, again: Again) {
+        let Again { decision, verdict, asked_redacted } = again;
+        let Some(verdict) = verdict else {
+            self.unknown += 1;
+            return;
+        };
+        self.first = self.first.or(decision.time);
+        self.last = decision.time.or(self.last);
+        self.asked_redacted += u64::from(asked_redacted);
+        let outcome = decision.outcome.clone().unwrap_or_default();
+        let after = match (verdict.fault, verdict.allowed) {
+            (Some(fault), _) => format!("fault {fault}"),
+            (None, true) => "allow".to_owned(),
+            (None, false) => format!("deny {}", verdict.status),
+        };
+        let change = Change {
+            before: told(&decision),
+            after,
+            other_headers: other_headers(&outcome, &verdict),
+            rule_before: outcome.reason,
+            rule_after: verdict.reason,
+        };
+        if change.before == change.after && !change.other_headers {
+            self.same += 1;
+            self.other_reasons += u64::from(change.rule_before != change.rule_after);
+            return;
+        }
+        self.changed += 1;
+        self.failed += u64::from(verdict.fault.is_some());
+        if self.changes.len() >= CHANGES_MAX && !self.changes.contains_key(&change) {
+            self.further += 1;
+            return;
+        }
+        self.changes.entry(change).or_default().add(decision, asked_redacted, self.examples);
+    }
+
+    /// The most frequent changes first.
+    pub(super) fn summary(&self, about: &About) -> Summary {
+        let mut changes: Vec<Told> = self.changes.iter().map(|(change, tally)| tally.told(change)).collect();
+        changes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.order().cmp(&b.order())));
+        Summary {
+            about: about.clone(),
+            since: time(self.first),
+            until: time(self.last),
+            took_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            replayed: self.replayed(),
+            same: self.same,
+            changed: self.changed,
+            failed: self.failed,
+            other_reasons: self.other_reasons,
+            asked_redacted: self.asked_redacted,
+            unknown: self.unknown,
+            further: self.further,
+            changes,
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, decision: Decision, asked_redacted: bool, examples: usize) {
+        self.count += 1;
+        self.asked_redacted += u64::from(asked_redacted);
+        for (counts, name) in [(&mut self.subjects, subject(&decision)), (&mut self.paths, &decision.target)] {
+            if let Some(count) = counts.get_mut(name) {
+                *count += 1;
+            } else if counts.len() < COUNTED_MAX {
+                counts.insert(name.to_owned(), 1);
+            }
+        }
+        if self.examples.len() < examples {
+            let subject = subject(&decision).to_owned();
+            let Decision { action, target, .. } = decision;
+            self.examples.push(Example { time: time(decision.time), subject, action, target });
+        }
+    }
+
+    fn told(&self, change: &Change) -> Told {
+        Told {
+            change: change.clone(),
+            count: self.count,
+            asked_redacted: self.asked_redacted,
+            subjects: most(&self.subjects),
+            paths: most(&self.paths),
+            examples: self.examples.clone(),
+        }
+    }
+}
+
+impl Told {
+    fn order(&self) -> (&str, &str, &str, &str) {
+        let Change { before, rule_before, after, rule_after, .. } = &self.change;
+        (before, after, rule_before, rule_after)
+    }
+}
+
+impl Change {
+    /// What changes, in short.
+    pub(super) fn words(&self) -> String {
+        let headers = if self.other_headers { ", other headers" } else { "" };
+        match self.before == self.after {
+            true => format!("{}{headers}", self.before),
+            false => format!("{} → {}{headers}", self.before, self.after),
+        }
+    }
+}
+
+impl Summary {
+    pub(super) fn to_json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// For people.
+    pub(super) fn text(&self, output: Output) -> String {
+        let About { slot, .. } = &self.about;
+        let mut text = format!(
+            "replayed {} decisions of `{slot}`, {} to {}, in {} ms\n",
+            self.replayed, self.since, self.until, self.took_ms
+        );
+        text.push_str(&self.verdict());
+        for note in self.notes() {
+            text.push_str(&format!("\n{note}"));
+        }
+        if self.changes.is_empty() {
+            return text;
+        }
+        let mut table = output.table(&["COUNT", "CHANGE", "RULE BEFORE", "RULE AFTER", "SUBJECTS", "PATHS", "EXAMPLE"]);
+        for told in &self.changes {
+            let Change { rule_before, rule_after, .. } = &told.change;
+            let examples = told
+                .examples
+                .iter()
+                .map(|one| format!("{} {} {} by {}", one.time, one.action, one.target, one.subject));
+            let cells = [
+                told.count.to_string(),
+                told.change.words(),
+                rule_before.clone(),
+                rule_after.clone(),
+                listed(&told.subjects),
+                listed(&told.paths),
+                examples.collect::<Vec<_>>().join("\n"),
+            ];
+            table.add_row(cells.map(|cell| printable(&cell)));
+        }
+        text.push_str(&format!("\n\n{}", show(&table)));
+        text
+    }
+
+    /// In one sentence.
+    pub(super) fn verdict(&self) -> String {
+        match self.changed {
+            0 => "all come to the same".to_owned(),
+            1 => format!("1 changes, {} come to the same", self.same),
+            changed => format!("{changed} change, {} come to the same", self.same),
+        }
+    }
+
+    /// What should be known besides.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let notes = [
+            (self.failed, "of those that change failed in the component"),
+            (self.other_reasons, "come to the same for another reason"),
+            (self.asked_redacted, "asked for what was left out when they were kept, and may differ for that alone"),
+            (self.unknown, "were asked through an interface that this version doesn't know, and are left out"),
+            (self.further, "change in further ways that are not listed"),
+        ];
+        notes.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+    }
+}
+
+/// What was seen most often, by count and then by name.
+fn most(counts: &HashMap<String, u64>) -> Vec<Counted> {
+    let mut counted: Vec<_> =
+        counts.iter().map(|(name, count)| Counted { name: name.clone(), count: *count }).collect();
+    counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
+    counted.truncate(SHOWN);
+    counted
+}
+
+/// Names with their counts, one to a line.
+fn listed(counted: &[Counted]) -> String {
+    counted.iter().map(|Counted { name, count }| format!("{name} {count}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What clients sent must not move the cursor of a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use platform_dataplane::Verdict;
+    use platform_proto::plugin::v1::{Asker, Outcome};
+
+    use super::*;
+    use crate::cli::output::Format;
+
+    fn again(subject: &str, target: &str, before: bool, after: bool) -> Again {
+        let outcome = Outcome { allowed: before, status: if before { 200 } else { 403 }, ..Outcome::default() };
+        let caller = Some(Asker { subject: subject.to_owned(), ..Asker::default() });
+        let decision = Decision { caller, target: target.to_owned(), outcome: Some(outcome), ..Decision::default() };
+        let verdict = Verdict {
+            allowed: after,
+            reason: "a rule".to_owned(),
+            status: if after { 200 } else { 403 },
+            set_headers: Vec::new(),
+            remove_headers: Vec::new(),
+            response_headers: Vec::new(),
+            decided_by: None,
+            generation: 1,
+            fault: None,
+        };
+        Again { decision, verdict: Some(verdict), asked_redacted: false }
+    }
+
+    fn summary(report: &Report) -> Summary {
+        let about = About { file: "a.wasm".into(), digest: "sha256:0".into(), slot: "auth.policy".into() };
+        report.summary(&about)
+    }
+
+    #[test]
+    fn changes_are_grouped_and_counted() {
+        let mut report = Report::new(2);
+        for number in 0..100 {
+            report.add(again("ada", "/a", true, true));
+            report.add(again(&format!("user-{}", number % 7), &format!("/{}", number % 3), true, false));
+        }
+        report.add(again("bob", "/b\u{1b}[2J", false, true));
+        report.add(Again { verdict: None, ..again("eve", "/", true, true) });
+        let summary = summary(&report);
+        assert_eq!((summary.replayed, summary.same, summary.changed), (201, 100, 101));
+        assert_eq!((summary.unknown, summary.other_reasons, summary.failed), (1, 100, 0));
+        let [most, least] = summary.changes.as_slice() else { panic!("{summary:?}") };
+        assert_eq!((most.count, most.change.words().as_str()), (100, "allow → deny 403"));
+        assert_eq!((least.count, least.change.words().as_str()), (1, "deny 403 → allow"));
+        assert_eq!((most.subjects.len(), most.paths.len(), most.examples.len()), (5, 3, 2));
+        assert_eq!((most.paths[0].name.as_str(), most.paths[0].count), ("/0", 34));
+        let text = summary.text(Output::new(Format::Table));
+        assert!(text.contains("101 change, 100 come to the same") && !text.contains('\u{1b}'), "{text}");
+        let json = summary.to_json();
+        assert_eq!((&json["changes"][0]["ruleAfter"], &json["slot"]), (&"a rule".into(), &"auth.policy".into()));
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded_and_what_is_counted_is_not() {
+        let mut report = Report::new(1);
+        for number in 0..CHANGES_MAX + 10 {
+            let mut one = again("ada", "/a", true, false);
+            one.verdict.as_mut().unwrap().reason = number.to_string();
+            report.add(one);
+        }
+        let summary = summary(&report);
+        assert_eq!((summary.changes.len(), summary.further, summary.changed), (CHANGES_MAX, 10, 510));
+    }
+}
