@@ -256,8 +256,8 @@ mod tests {
         fn visit(command: &clap::Command) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             for example in help.lines().map(str::trim).filter(|line| line.starts_with("platform ")) {
-                let words = example.split(" > ").next().unwrap().split(" | ").next().unwrap().split(' ');
-                let words: Vec<String> = words.map(|word| word.replace('\'', "")).collect();
+                let command = example.split(" > ").next().unwrap().split(" | ").next().unwrap();
+                let words = words(command);
                 if let Err(error) = Arguments::try_parse_from(&words) {
                     panic!("`{example}`: {error}");
                 }
@@ -265,5 +265,20 @@ mod tests {
             command.get_subcommands().for_each(visit);
         }
         visit(&Arguments::command());
+    }
+
+    /// The words of a command line in which only single quotes quote.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (position, piece) in line.split('\'').enumerate() {
+            if position % 2 == 1 {
+                words.last_mut().unwrap().push_str(piece);
+                continue;
+            }
+            let mut bare = piece.split(' ');
+            words.last_mut().unwrap().push_str(bare.next().unwrap());
+            words.extend(bare.map(str::to_owned));
+        }
+        words
     }
 }

@@ -206,7 +206,7 @@ pub(crate) const HANG_BEFORE: u8 = 3;
 /// Commits are made, and never come back.
 pub(crate) const HANG_AFTER: u8 = 4;
 
-/// Storage whose commits fail as told.
+/// Storage whose commits fail as told, but for those in which a daemon says how far it is: they come at any time.
 #[derive(Debug)]
 pub(crate) struct Faulty {
     inner: Memory,
@@ -267,7 +267,7 @@ impl Storage for Faulty {
     async fn commit_within(
         &self, scope: &Scope, table: &str, writes: Vec<Write>, limit: Usage,
     ) -> platform_storage::Result<u64> {
-        let fault = self.fault.load(Ordering::SeqCst);
+        let fault = if table == "daemons" { NONE } else { self.fault.load(Ordering::SeqCst) };
         let failure = || platform_storage::Error::Unavailable("the disk is full".to_owned());
         match fault {
             REFUSE => return Err(failure()),

@@ -24,6 +24,7 @@ struct Receiver {
     child: Child,
     port: u16,
     seen: Arc<Mutex<Vec<Value>>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Receiver {
@@ -40,13 +41,22 @@ impl Receiver {
         let port = lines.next().unwrap().unwrap().parse().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
-        // It ends with the process whose output it reads.
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                told.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+        // It ends with the process whose output it reads; of a killed one, the last line may be a part of one.
+        let reader = thread::spawn(move || {
+            for seen in lines.map_while(Result::ok).map_while(|line| serde_json::from_str(&line).ok()) {
+                told.lock().unwrap().push(seen);
             }
         });
-        Some(Self { child, port, seen })
+        Some(Self { child, port, seen, reader: Some(reader) })
+    }
+
+    /// Takes it away; afterwards it has told every request that it answered.
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -61,8 +71,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
@@ -373,7 +382,7 @@ fn certificates_are_verified() {
 
 #[test]
 fn every_event_arrives_though_the_target_and_the_daemon_are_taken_away() {
-    let Some(receiver) = Receiver::start(0) else { return };
+    let Some(mut receiver) = Receiver::start(0) else { return };
     let port = receiver.port;
     let (root, data) = open_place();
     let mut daemon = Daemon::start(&data);
@@ -398,8 +407,8 @@ fn every_event_arrives_though_the_target_and_the_daemon_are_taken_away() {
     daemon = Daemon::start(&data);
     publish(&daemon, 1);
     wait_for("more deliveries", || (receiver.at("/ok").len() > 110).then_some(()));
+    receiver.stop();
     collect(&receiver, &mut arrived);
-    drop(receiver);
     publish(&daemon, 2);
     let failing = wait_until(&daemon, "billing", |webhook| number(webhook, "failuresInRow") > 3);
     assert!(failing["problem"].as_str().unwrap().contains("connection"), "{failing}");
