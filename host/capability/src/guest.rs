@@ -16,7 +16,7 @@ use crate::{
     discovery,
     event::Draft,
     kv,
-    plugin::LogMeter,
+    logs::{LogMeter, Tail},
     router::NodeTable,
     wasi::{Reach, Wasi},
 };
@@ -30,6 +30,8 @@ pub struct GuestParts {
     pub slot: Arc<str>,
     /// Its log rate.
     pub log: LogMeter,
+    /// Keeps its latest lines.
+    pub tail: Arc<Tail>,
     /// Storage, when granted.
     pub storage: Option<Arc<dyn Storage>>,
     /// The kv capability, when granted.

@@ -18,6 +18,7 @@ mod grant;
 mod guest;
 pub mod kv;
 mod linker;
+pub mod logs;
 mod name;
 pub mod plugin;
 pub mod router;

@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use platform_base::TaskGroup;
-use platform_capability::{SlotKind, Trust};
+use platform_capability::{SlotKind, Trust, logs::Logs};
 use platform_runtime::{Artifacts, Engine};
 use platform_storage::Storage;
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,7 @@ pub struct Plane {
     pub(crate) parts: PlaneParts,
     pub(crate) this: Weak<Self>,
     pub(crate) draining: Arc<Drains>,
+    pub(crate) logs: Logs,
     kinds: [Kind; SlotKind::ALL.len()],
     kv: Kv,
     discovery: Discovery,
@@ -126,6 +127,7 @@ impl Plane {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             draining: Arc::default(),
+            logs: Logs::default(),
             kinds: SlotKind::ALL.map(|kind| Kind {
                 plain: Arc::new(Slot::new(SlotName::plain(kind))),
                 qualified: ArcSwap::default(),
@@ -154,6 +156,12 @@ impl Plane {
     #[must_use]
     pub fn recorder(&self) -> Option<&Recorder> {
         self.parts.recorder.as_deref()
+    }
+
+    /// The latest lines of plugins.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// The kv capability.

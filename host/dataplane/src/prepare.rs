@@ -5,7 +5,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use platform_base::clock;
 use platform_capability::{
     Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, discovery, kv, link,
-    plugin::{CONFIGURE, Configure, LogMeter, Problem, SelfTest, describe},
+    logs::LogMeter,
+    plugin::{CONFIGURE, Configure, Problem, SelfTest, describe},
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
 use wasmtime::component::Component;
@@ -120,6 +121,7 @@ impl Plane {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
             log: LogMeter::new(plugin.limits.log_lines_per_second),
+            tail: self.logs.tail(plugin.name.as_str()),
             storage: granted(Grant::Storage).then(|| Arc::clone(&self.parts.storage)),
             kv,
             discovery,

@@ -186,8 +186,16 @@ impl Entry {
     ) -> Result<F::Results, Fault> {
         let started = clock::now();
         let answer = self.enter::<F>(call, started, params, seat).await;
-        self.metrics.record(clock::now().saturating_duration_since(started), answer.as_ref().err());
+        self.count(call, started, answer.as_ref().err());
         answer
+    }
+
+    /// Counts a call that ended now; what the plugin is to blame for, its log tells.
+    pub(crate) fn count(&self, call: &Call, started: Instant, fault: Option<&Fault>) {
+        self.metrics.record(clock::now().saturating_duration_since(started), fault);
+        if let Some(fault) = fault.filter(|fault| fault.blames_guest()) {
+            self.parts.write_fault(fault, call);
+        }
     }
 
     async fn enter<F: Function>(

@@ -3,6 +3,7 @@
 //! Knows the commands' arguments and how components and slots look; every rule is the daemon's.
 
 mod decisions;
+mod logs;
 mod registry;
 mod replay;
 mod revoke;
@@ -29,6 +30,7 @@ use super::{
     input, pages,
     quantity::human_bytes,
 };
+use logs::Logs;
 use registry::{Locking, Pull, Push};
 use replay::Replay;
 use revoke::Revoke;
@@ -128,6 +130,10 @@ pub(crate) enum Command {
     /// Lists changes that were made or refused, newest first.
     #[command(after_help = "Example:\n  platform plugin audit --about auth.policy --limit 20")]
     Audit(Audit),
+    /// Prints the latest lines that a component wrote on this daemon, and those about its failures, oldest first.
+    #[command(after_help = "Examples:\n  platform plugin logs auth-scopes --follow\n  \
+        platform plugin logs my-policy@1.2.0 --limit 20 --level warn --output json")]
+    Logs(Logs),
     /// Tries a component on its own and tells which promises of its slot's interface it keeps; exits with 1 when it breaks one.
     #[command(after_help = "Examples:\n  platform plugin verify my-store.wasm\n  \
         platform plugin verify kv-redis.wasm --settings '{\"url\":\"redis://127.0.0.1:6379\"}' --grant requested\n  \
@@ -251,6 +257,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Slots(Slots { slot: None }) => slots(context).await,
         Command::History(arguments) => history(context, arguments).await,
         Command::Audit(arguments) => audit(context, arguments).await,
+        Command::Logs(arguments) => arguments.run(context).await,
         Command::Verify(arguments) => arguments.run(context).await,
         Command::Uninstall(which) => uninstall(context, which).await,
     }

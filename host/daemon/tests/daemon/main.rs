@@ -11,6 +11,7 @@ mod db;
 mod events;
 mod lifecycle;
 mod locks;
+mod logs;
 mod migrate;
 mod refusals;
 mod registry;

@@ -138,7 +138,7 @@ async fn enter<F: Function>(
 ) -> Result<F::Results, Fault> {
     let started = clock::now();
     let answer = enter_unmeasured::<F>(entry, call, started, table, zone, params).await;
-    entry.metrics.record(clock::now().saturating_duration_since(started), answer.as_ref().err());
+    entry.count(call, started, answer.as_ref().err());
     answer
 }
 

@@ -1,6 +1,7 @@
 //! `platform.plugin.v1.Plugins`.
 
 mod decisions;
+mod logs;
 mod message;
 mod plan;
 
@@ -212,6 +213,20 @@ impl Plugins for PluginsService {
         let request = admit(request)?;
         let slot = slot_name(&request.slot)?;
         Ok(Response::new(decisions::page(&self.shared.plane, slot, &request).await?))
+    }
+
+    type LogsStream = Answers<proto::LogLine>;
+
+    async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let admitted = admitted(&request)?.clone();
+        let proto::LogsRequest { plugin, after, limit, level, follow } = request.into_inner();
+        let asked = reference(&plugin)?;
+        let found = self.control.plugin(&asked).map_err(status)?.plugin;
+        let label = (!matches!(asked, Reference::Name(_))).then(|| format!("{}@{}", found.name, found.version));
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        let tail = self.shared.plane.logs().tail(found.name.as_str());
+        let lines = logs::lines(tail, logs::Wanted { label, after, limit, level }, follow);
+        Ok(Response::new(self.shared.bound(&admitted, lines)?))
     }
 
     async fn audit(&self, request: Request<proto::AuditRequest>) -> Result<Response<proto::AuditResponse>, Status> {
