@@ -6,8 +6,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const CAPABILITIES: [&str; 10] =
-    ["kv", "discovery", "config", "sync", "db", "event", "auth", "router", "plugin", "server"];
+const CAPABILITIES: [&str; 11] =
+    ["kv", "discovery", "config", "sync", "db", "event", "auth", "router", "plugin", "server", "marketplace"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");

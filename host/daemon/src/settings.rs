@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) decisions: DecisionsConfig,
     /// Events that are posted to URLs.
     pub(crate) webhooks: platform_webhook::Config,
+    /// A registry of the daemon's own, and what is to be found in it.
+    pub(crate) marketplace: platform_marketplace::Config,
     /// What all components share.
     pub(crate) engine: EngineConfig,
     /// Whom connections to servers trust, those of plugins too.
@@ -185,6 +187,8 @@ mod tests {
             "config.secrets",
             "decisions",
             "webhooks",
+            "marketplace",
+            "marketplace.limits",
             "engine",
             "tls",
             "shutdown",

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use platform_base::TaskGroup;
 use platform_dataplane::Plane;
+use platform_marketplace::Marketplace;
 use platform_webhook::Webhooks;
 use tonic::{Code, Status, body::Body};
 
@@ -21,6 +22,7 @@ use crate::{
     fault::{self, Fault},
     health::Health,
     identity::Access,
+    market::Market,
     methods::Methods,
     metrics::{self, Requests, Told},
     transcode::Transcoder,
@@ -36,6 +38,7 @@ pub(crate) struct Front {
     pub(crate) admission: Arc<Admission>,
     pub(crate) checker: Arc<Checker>,
     pub(crate) cloudevents: CloudEvents,
+    pub(crate) market: Option<Market>,
     pub(crate) health: Health,
     pub(crate) requests: Arc<Requests>,
     pub(crate) openapi: Bytes,
@@ -61,6 +64,9 @@ impl Front {
         }
         if let Some((topic, subscription)) = Socket::place(uri.path()) {
             return self.cloudevents.connect(topic, subscription, request, tasks).await;
+        }
+        if let Some(market) = self.market.as_ref().filter(|_| Marketplace::serves(uri.path())) {
+            return market.answer(request).await;
         }
         let path = request.uri().path();
         let plain = [Method::GET, Method::HEAD].contains(request.method());

@@ -5,7 +5,7 @@
 //!
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
-//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too; `health`, `metrics` and `openapi` tell
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too, `market` with clients of registries; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;
@@ -18,6 +18,7 @@ mod front;
 mod grpc;
 mod health;
 mod identity;
+mod market;
 mod methods;
 mod metrics;
 mod openapi;
@@ -30,10 +31,12 @@ use std::sync::Arc;
 use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use platform_control::Control;
 use platform_dataplane::Plane;
+use platform_marketplace::Marketplace;
 use platform_proto::{
     auth::v1::auth_server::AuthServer, config::v1::config_server::ConfigServer, db::v1::db_server::DbServer,
     discovery::v1::discovery_server::DiscoveryServer, event::v1::events_server::EventsServer,
-    kv::v1::kv_server::KvServer, plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
+    kv::v1::kv_server::KvServer, marketplace::v1::marketplace_server::MarketplaceServer,
+    plugin::v1::plugins_server::PluginsServer, router::v1::router_server::RouterServer,
     server::v1::server_server::ServerServer, sync::v1::sync_server::SyncServer,
 };
 use platform_webhook::Webhooks;
@@ -48,11 +51,12 @@ use check::{Checker, ext_authz::ExtAuthz};
 use cloudevents::CloudEvents;
 use front::Front;
 use grpc::{
-    AuthService, ConfigService, DbService, DiscoveryService, EventService, KvService, PluginsService, RouterService,
-    ServerService, Shared, SyncService,
+    AuthService, ConfigService, DbService, DiscoveryService, EventService, KvService, MarketplaceService,
+    PluginsService, RouterService, ServerService, Shared, SyncService,
 };
 use health::Health;
 use identity::Authenticator;
+use market::Market;
 use methods::{EXT_AUTHZ, Methods};
 use metrics::Requests;
 use transcode::{TableError, Transcoder};
@@ -65,6 +69,7 @@ pub use identity::{
     ADMIN_ROLE, Access, Algorithm, IdentityConfig, IdentityError, Issuer, IssuerError, Key, Secret, StaticToken,
     StaticTokenError,
 };
+pub use market::PUBLISHER_ROLE;
 pub use resp::{RespConfig, RespError};
 pub use server::Ingress;
 
@@ -77,6 +82,8 @@ pub struct Parts {
     pub control: Arc<Control>,
     /// What posts events to URLs.
     pub webhooks: Arc<Webhooks>,
+    /// The marketplace; none where it is off.
+    pub marketplace: Option<Arc<Marketplace>>,
     /// What the daemon tells of itself.
     pub about: About,
 }
@@ -150,6 +157,8 @@ impl Config {
             Shared { plane: Arc::clone(&plane), webhooks: Arc::clone(&webhooks), draining: draining.clone(), watches };
         let cloudevents =
             CloudEvents { shared: served.clone(), admission: Arc::clone(&admission), limits: self.limits.clone() };
+        let market = parts.marketplace.clone();
+        let market = market.map(|marketplace| Market { marketplace, authenticator: Arc::clone(&authenticator) });
         let routes = self.routes(parts, served, &health, authenticator)?;
         let ext_authz = AuthorizationServer::new(ExtAuthz::new(Arc::clone(&checker)))
             .max_decoding_message_size(self.limits.request_bytes);
@@ -164,6 +173,7 @@ impl Config {
             admission,
             checker,
             cloudevents,
+            market,
             health,
             requests,
             openapi,
@@ -181,6 +191,7 @@ impl Config {
         let limit = self.limits.request_bytes;
         // Room for the component, and for what stands beside it.
         let component_limit = self.limits.component_bytes.saturating_add(64 << 10);
+        let marketplace = MarketplaceService(parts.marketplace);
         let plugins = PluginsService { control: parts.control, shared: shared.clone() };
         let plugins = PluginsServer::new(plugins).max_decoding_message_size(component_limit);
         let mut builder = Routes::builder();
@@ -193,6 +204,7 @@ impl Config {
             .add_service(EventsServer::new(EventService(shared.clone())).max_decoding_message_size(limit))
             .add_service(RouterServer::new(RouterService(shared.clone())).max_decoding_message_size(limit))
             .add_service(AuthServer::new(AuthService { shared, authenticator }).max_decoding_message_size(limit))
+            .add_service(MarketplaceServer::new(marketplace).max_decoding_message_size(limit))
             .add_service(ServerServer::new(server).max_decoding_message_size(limit))
             .add_service(HealthServer::new(health.clone()));
         let broken = |error: tonic_reflection::server::Error| IngressError::Definitions(error.to_string());

@@ -131,6 +131,7 @@ async fn an_address_in_use_is_named() {
         plane: server.plane.clone(),
         control: server.control.clone(),
         webhooks: server.webhooks.clone(),
+        marketplace: None,
         about: platform_ingress::About::default(),
     };
     let error = taken.build(parts).await.unwrap_err();

@@ -80,6 +80,10 @@ capability!(
     plugin, "platform.plugin.v1"
 );
 capability!(
+    /// What is published here.
+    marketplace, "platform.marketplace.v1"
+);
+capability!(
     /// The daemon itself.
     server, "platform.server.v1"
 );
@@ -93,7 +97,7 @@ mod tests {
         let pool = DescriptorPool::decode(super::FILE_DESCRIPTOR_SET).unwrap();
         let http = pool.get_extension_by_name("google.api.http").unwrap();
         let ours: Vec<_> = pool.services().filter(|service| service.package_name().starts_with("platform.")).collect();
-        assert_eq!(ours.len(), 10);
+        assert_eq!(ours.len(), 11);
         for method in ours.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
             assert!(method.options().has_extension(&http), "`{}` has no HTTP mapping", method.full_name());
         }

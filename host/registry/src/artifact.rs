@@ -18,7 +18,7 @@ pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The same of Docker, which some registries give.
 pub(crate) const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Type of the configuration of a WebAssembly artifact.
-pub(crate) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
+pub const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// Type of the layer that is the component.
 pub(crate) const LAYER: &str = "application/wasm";
 
@@ -131,6 +131,14 @@ impl Artifact {
         let bytes: Bytes = serde_json::to_vec(&manifest).map_err(unwritable)?.into();
         Ok(Self { layer: (layer, component), config: (manifest.config, config), manifest: bytes })
     }
+}
+
+/// Digest and size of the component of a manifest.
+///
+/// # Errors
+/// It is the manifest of something else, or none.
+pub fn component_of(manifest: &[u8]) -> Result<(Digest, u64), Fault> {
+    component(manifest, None).map(|layer| (layer.digest, layer.size))
 }
 
 /// The component of a manifest.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub use push::Pushed;
-pub use signatures::Attached;
+pub use signatures::{Attached, SignatureAt, signature_tag, signatures_in};
 
 /// Largest manifest, and largest page of tags: what registries are to take at least (OCI distribution 1.1).
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
@@ -199,7 +199,8 @@ fn next_page(link: &str) -> Option<String> {
 }
 
 /// The version that a tag stands for: with or without a `v`, and with `_` where a tag can't have `+`.
-pub(crate) fn version(tag: &str) -> Option<Version> {
+#[must_use]
+pub fn version(tag: &str) -> Option<Version> {
     Version::parse(&tag.strip_prefix('v').unwrap_or(tag).replacen('_', "+", 1)).ok()
 }
 

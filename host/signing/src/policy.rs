@@ -126,6 +126,15 @@ impl Policy {
         rules.collect::<Result<_, _>>().map(Self)
     }
 
+    /// All keys of the rule for a name that signed a component, by their ids.
+    #[must_use]
+    pub fn signers(&self, name: &str, component: &[u8], digest: Digest, evidence: &[Evidence]) -> Vec<Digest> {
+        let folded = folded(name);
+        let fitting = self.0.iter().find(|rule| rule.names.iter().any(|rule| fits(rule, &folded)));
+        let keys = fitting.map_or(&[][..], |rule| rule.keys.as_slice()).iter();
+        keys.filter(|key| evidence.iter().any(|one| one.shows(key, component, digest))).map(PublicKey::id).collect()
+    }
+
     /// Judges a component that is to be known by a name.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 18] = [
+const SERVERS: [Server; 19] = [
     // Networks of their own, in which servers are cut off.
     Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
@@ -50,6 +50,7 @@ const SERVERS: [Server; 18] = [
         source: Source::Unpacked { package: "cosign", least: [3, 0], executable: "usr/bin/cosign" },
     },
     Server { program: "oras", source: Source::Unpacked { package: "oras", least: [1, 2], executable: "usr/bin/oras" } },
+    Server { program: "skopeo", source: Source::Apt("skopeo") },
     Server { program: "postgres", source: Source::Apt("postgresql") },
     Server {
         program: "cloudevents-sdk",

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// The crates of the host, lowest first: each may use those before it.
-const HOST: [&str; 15] = [
+const HOST: [&str; 16] = [
     "platform-base",
     "platform-document",
     "platform-storage",
@@ -18,6 +18,7 @@ const HOST: [&str; 15] = [
     "platform-control",
     "platform-webhook",
     "platform-registry",
+    "platform-marketplace",
     "platform-proto",
     "platform-ingress",
     "platform-testkit",

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long an object may be there before a record names it: an installation may be under way.
 const NAMELESS_MS_MAX: u64 = 3_600_000;
+/// What the names of objects begin with: a digest of so many digits. Others keep theirs in the same place.
+const DIGEST_DIGITS: usize = 64;
 
 impl Control {
     /// Keeps a component where all daemons find it, under a name of its own; none where nobody shares the storage.
@@ -85,8 +87,11 @@ impl Control {
             let listed = objects.list().await?;
             let view = self.state.fresh().await?;
             let named: BTreeSet<&String> = view.plugins().filter_map(|(_, record)| record.object.as_ref()).collect();
+            let ours = |name: &str| name.split_once('.').is_some_and(|(digest, _)| digest.len() == DIGEST_DIGITS);
             let old = |kept_ms: u64| kept_ms.saturating_add(NAMELESS_MS_MAX) < clock::unix_ms();
-            let nameless = listed.into_iter().filter(|object| old(object.kept_ms) && !named.contains(&object.name));
+            let nameless = listed
+                .into_iter()
+                .filter(|object| ours(&object.name) && old(object.kept_ms) && !named.contains(&object.name));
             Ok::<_, Error>(nameless.map(|object| object.name).collect::<Vec<_>>())
         };
         match nameless.await {

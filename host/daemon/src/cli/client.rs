@@ -8,7 +8,8 @@ use std::time::Duration;
 use platform_proto::{
     FENCING_HEADER, NAMESPACE_HEADER, auth::v1::auth_client::AuthClient, config::v1::config_client::ConfigClient,
     db::v1::db_client::DbClient, discovery::v1::discovery_client::DiscoveryClient,
-    event::v1::events_client::EventsClient, kv::v1::kv_client::KvClient, plugin::v1::plugins_client::PluginsClient,
+    event::v1::events_client::EventsClient, kv::v1::kv_client::KvClient,
+    marketplace::v1::marketplace_client::MarketplaceClient, plugin::v1::plugins_client::PluginsClient,
     router::v1::router_client::RouterClient, server::v1::server_client::ServerClient,
     sync::v1::sync_client::SyncClient,
 };
@@ -101,6 +102,10 @@ impl Client {
     capability!(
         /// Components and slots.
         plugins, PluginsClient
+    );
+    capability!(
+        /// What is published.
+        marketplace, MarketplaceClient
     );
     capability!(
         /// The daemon itself.

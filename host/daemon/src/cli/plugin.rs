@@ -4,6 +4,7 @@
 
 mod decisions;
 mod logs;
+mod market;
 mod registry;
 mod replay;
 mod revoke;
@@ -31,6 +32,7 @@ use super::{
     quantity::human_bytes,
 };
 use logs::Logs;
+use market::{Search, Show};
 use registry::{Locking, Pull, Push};
 use replay::Replay;
 use revoke::Revoke;
@@ -57,6 +59,15 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  platform plugin pull registry.example.com/my-policy:1.2.0\n  \
         platform plugin pull registry.example.com/my-policy@^1.2 --file my-policy.wasm")]
     Pull(Box<Pull>),
+    /// Looks for components in the marketplace of the daemon.
+    #[command(
+        after_help = "Examples:\n  platform plugin search\n  platform plugin search rate limit --slot auth.policy\n  \
+        platform plugin search --slot kv.store --output json"
+    )]
+    Search(Search),
+    /// Shows what the marketplace of the daemon lists under a name; exits with 1 when that is nothing.
+    #[command(after_help = "Example:\n  platform plugin show team/kv-storage")]
+    Show(Show),
     /// Makes a pair of keys for signing components, as `cosign generate-key-pair` does.
     #[command(after_help = "Examples:\n  platform plugin keygen acme --key-password-file password\n  \
         platform plugin keygen acme --algorithm ed25519")]
@@ -236,6 +247,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Install(arguments) => install(context, *arguments).await,
         Command::Push(arguments) => arguments.run(context).await,
         Command::Pull(arguments) => arguments.run(context).await,
+        Command::Search(arguments) => arguments.run(context).await,
+        Command::Show(arguments) => arguments.run(context).await,
         Command::Keygen(arguments) => arguments.run(context),
         Command::Sign(arguments) => arguments.run(context).await,
         Command::VerifySignature(arguments) => arguments.run(context).await,

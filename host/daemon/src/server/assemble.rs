@@ -9,6 +9,7 @@ use platform_base::{TaskGroup, clock};
 use platform_control::{Control, ControlParts, Trust, file::Declaration};
 use platform_dataplane::{Plane, PlaneParts, Recorder};
 use platform_ingress::{About, IngressError, Parts, StaticToken};
+use platform_marketplace::Marketplace;
 use platform_runtime::{Artifacts, Engine};
 use platform_signing::{InvalidPolicy, Policy};
 use platform_storage::{Embedded, Memory, Nats, Storage};
@@ -33,6 +34,7 @@ pub(crate) struct Daemon {
     control: Arc<Control>,
     plane: Arc<Plane>,
     webhooks: Arc<Webhooks>,
+    marketplace: Option<Arc<Marketplace>>,
     /// What serves: the listener and its connections.
     front: TaskGroup,
     /// What the front stands on: slots and their control.
@@ -71,12 +73,14 @@ impl Daemon {
         };
         let control = Control::open(parts).await.map_err(other)?;
         control.use_trust(trust(settings).map_err(|error| StartError::Usage(format!("`trust`: {error}")))?);
+        let marketplace = marketplace(settings, &data_dir, &storage, &back).await?;
         let mut daemon = Self {
             data_dir,
             storage,
             control,
             plane: Arc::clone(&plane),
             webhooks,
+            marketplace,
             front: TaskGroup::new(),
             back,
             stop: CancellationToken::new(),
@@ -105,7 +109,12 @@ impl Daemon {
     pub(crate) async fn apply(&self, settings: &Settings) {
         self.use_keys(settings);
         match trust(settings) {
-            Ok(trust) => self.control.use_trust(trust),
+            Ok(trust) => {
+                if let Some(marketplace) = &self.marketplace {
+                    marketplace.use_policy(trust.policy.clone());
+                }
+                self.control.use_trust(trust);
+            }
             Err(error) => tracing::error!(%error, "`trust` was not applied; whose signatures are needed is as it was"),
         }
         let declaration = Declaration {
@@ -151,7 +160,8 @@ impl Daemon {
             },
         };
         config.identity.tokens.push(StaticToken::admin(token));
-        let parts = Parts { plane, control: Arc::clone(&self.control), webhooks: Arc::clone(&self.webhooks), about };
+        let (control, webhooks) = (Arc::clone(&self.control), Arc::clone(&self.webhooks));
+        let parts = Parts { plane, control, webhooks, marketplace: self.marketplace.clone(), about };
         config.build(parts).await.map_err(|error| match error {
             IngressError::AddressInUse { address } => {
                 StartError::address(&address, &std::io::ErrorKind::AddrInUse.into())
@@ -239,6 +249,23 @@ fn slots(
         config: settings.bindings.clone(),
     };
     Ok((Plane::new(parts), artifacts))
+}
+
+/// The marketplace, if it is on.
+async fn marketplace(
+    settings: &Settings, data_dir: &DataDir, storage: &Arc<dyn Storage>, tasks: &TaskGroup,
+) -> Result<Option<Arc<Marketplace>>, StartError> {
+    if !settings.marketplace.enabled {
+        return Ok(None);
+    }
+    let parts = platform_marketplace::Parts {
+        storage: Arc::clone(storage),
+        data_dir: data_dir.path().to_owned(),
+        tasks: tasks.clone(),
+        config: settings.marketplace.clone(),
+        policy: trust(settings).map_err(|error| StartError::Usage(format!("`trust`: {error}")))?.policy,
+    };
+    Marketplace::open(parts).await.map(Some).map_err(other)
 }
 
 /// Whom the file trusts.

@@ -12,6 +12,7 @@ mod events;
 mod lifecycle;
 mod locks;
 mod logs;
+mod market;
 mod migrate;
 mod refusals;
 mod registry;

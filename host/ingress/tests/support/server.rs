@@ -81,8 +81,13 @@ impl Server {
         });
         let control = control.await.unwrap();
         let about = About { version: "0.1.0".into(), ..About::default() };
-        let parts =
-            Parts { plane: Arc::clone(&plane), control: Arc::clone(&control), webhooks: Arc::clone(&webhooks), about };
+        let parts = Parts {
+            plane: Arc::clone(&plane),
+            control: Arc::clone(&control),
+            webhooks: Arc::clone(&webhooks),
+            marketplace: None,
+            about,
+        };
         let ingress = config.build(parts).await.unwrap();
         let address = ingress.address();
         let stop = CancellationToken::new();

@@ -49,6 +49,46 @@ pub enum Attached {
     Bundle(Bytes),
 }
 
+/// Where a manifest says that a signature is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignatureAt {
+    /// By itself.
+    Payload {
+        /// What was signed.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// The signature, in base64.
+        signature: String,
+    },
+    /// In a Sigstore bundle.
+    Bundle {
+        /// The bundle.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+/// The signatures that a manifest holds; none when it holds something else.
+#[must_use]
+pub fn signatures_in(manifest: &[u8]) -> Vec<SignatureAt> {
+    #[derive(Deserialize)]
+    struct Layers {
+        layers: Vec<Layer>,
+    }
+    let Ok(Layers { layers }) = serde_json::from_slice(manifest) else { return Vec::new() };
+    let at = |layer: Layer| {
+        let Layer { descriptor: Descriptor { media_type, digest, size }, mut annotations } = layer;
+        if media_type == PAYLOAD {
+            annotations.remove(SIGNATURE).map(|signature| SignatureAt::Payload { digest, size, signature })
+        } else {
+            media_type.starts_with(BUNDLE).then_some(SignatureAt::Bundle { digest, size })
+        }
+    };
+    layers.into_iter().filter_map(at).collect()
+}
+
 /// What refers to an artifact.
 #[derive(Deserialize)]
 struct Index {
@@ -162,12 +202,12 @@ impl Repository {
             json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}).to_string();
         self.upload(&(payload, signed)).await?;
         self.upload(&(described, config)).await?;
-        self.put_manifest(&tag(digest), manifest.into()).await.map(drop)
+        self.put_manifest(&signature_tag(digest), manifest.into()).await.map(drop)
     }
 
     /// The manifest that lists the signatures.
     async fn beside(&self, digest: Digest) -> Result<Option<Value>, Fault> {
-        match self.fetch_manifest(&tag(digest), None).await {
+        match self.fetch_manifest(&signature_tag(digest), None).await {
             Ok((manifest, _)) => serde_json::from_slice(&manifest).map(Some).map_err(|error| malformed(&error)),
             Err(Fault::NotFound { .. }) => Ok(None),
             Err(fault) => Err(fault),
@@ -175,7 +215,9 @@ impl Repository {
     }
 }
 
-fn tag(digest: Digest) -> String {
+/// The tag under which the signatures of an artifact lie.
+#[must_use]
+pub fn signature_tag(digest: Digest) -> String {
     format!("sha256-{}.sig", digest.hex())
 }
 

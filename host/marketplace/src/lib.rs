@@ -1,0 +1,43 @@
+//! The marketplace: a registry of the daemon's own, and what is to be found in it.
+//!
+//! Owns the server's side of OCI distribution 1.1, where manifests and blobs lie, what may be published, and what is listed. Must not know gRPC, slots, bindings
+//! and how a caller was verified. Invariants: bytes are shown under a digest only after they were found to have it; a manifest
+//! is there with all that it names, or not at all; a tag that is a version never leads elsewhere.
+//!
+//! In reading order: [`Config`], `name` (what names, tags and references are), `route` (what a path asks for), `range`, [`Error`], then what is kept:
+//! `blobs` (bytes), `uploads` (bytes that come in), `table` (all else), `manifest` (what a manifest names), `store` (the operations), `sweep` (what nothing names any more),
+//! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `publish` (the gates), `search`, `downloads`, and `http`, which answers requests.
+
+mod config;
+
+mod error;
+mod name;
+mod range;
+mod route;
+
+mod blobs;
+mod uploads;
+
+mod table;
+
+mod manifest;
+mod store;
+mod sweep;
+
+mod downloads;
+mod listing;
+mod owner;
+mod publish;
+mod search;
+mod signatures;
+
+mod http;
+mod marketplace;
+
+pub use config::{Config, Limits};
+pub use error::{Error, Result};
+pub use http::{Access, Answer, Who};
+pub use listing::{Listing, Version, in_words};
+pub use marketplace::{Marketplace, Parts};
+pub use name::{InvalidName, RepositoryName, Selector, Tag};
+pub use search::{Found, QUERY_BYTES_MAX, Query};
