@@ -1,18 +1,20 @@
 // Builds policy.js into a component. Usage: node build.mjs OUTPUT
-// The WIT is the repository's own: the package of the world, with what it depends on beside it as jco expects it.
+// The WIT is the platform's: the package of the world, with what it depends on beside it as the tool expects it. It lies in
+// `platform/` of a project, or in the repository.
 import { componentize } from '@bytecodealliance/componentize-js';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const output = resolve(process.argv[2] ?? join(here, 'auth-policy-js.wasm'));
-const wit = mkdtempSync(join(tmpdir(), 'auth-policy-js-'));
+const output = resolve(process.argv[2] ?? join(here, 'out.wasm'));
+const platform = [join(here, 'platform/wit'), join(here, '../../wit')].find((folder) => existsSync(folder));
+const wit = mkdtempSync(join(tmpdir(), 'platform-plugin-'));
 let component;
 try {
-  cpSync(join(here, '../../wit/auth'), wit, { recursive: true });
-  cpSync(join(here, '../../wit/plugin'), join(wit, 'deps/plugin'), { recursive: true });
+  cpSync(join(platform, 'auth'), wit, { recursive: true });
+  cpSync(join(platform, 'plugin'), join(wit, 'deps/plugin'), { recursive: true });
   // Nothing of WASI, so that it has no imports but those of the world.
   const disableFeatures = ['random', 'stdio', 'clocks', 'http', 'fetch-event'];
   const built = await componentize({ sourcePath: join(here, 'policy.js'), witPath: wit, worldName: 'policy-plugin', disableFeatures });

@@ -9,15 +9,15 @@ mod javascript;
 mod record;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use platform_author::{Compile, Sysroot, TARGETS};
 use serde_json::Value;
 
 use self::record::Record;
-use crate::process;
 use crate::report::{Report, table};
-use crate::setup::{self, Sysroot};
+use crate::setup;
 use crate::workspace::{Package, Workspace};
 
 /// What else to build, and how.
@@ -93,56 +93,40 @@ fn target(package: &Package) -> Result<Option<&str>> {
         bail!(
             "package `{}`: `package.metadata.platform` needs a `target`, one of {}",
             package.name,
-            setup::TARGETS.join(", ")
+            TARGETS.join(", ")
         );
     };
     ensure!(
-        setup::TARGETS.contains(&target),
+        TARGETS.contains(&target),
         "package `{}`: guests are not built for `{target}`, only for {}",
         package.name,
-        setup::TARGETS.join(", ")
+        TARGETS.join(", ")
     );
     Ok(Some(target))
 }
 
 /// One run of cargo for all guests of a target; the modules it left, also those that were fresh.
 fn compile(workspace: &Workspace, sysroot: &Sysroot, target: &str, packages: &[&Package]) -> Result<Vec<Artifact>> {
-    let mut cargo = process::cargo(&workspace.root);
-    // Flags for the host's builds would only make guests differ from machine to machine.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
-    cargo.args(["build", "--profile", "guest", "--target", target, "--message-format", "json-render-diagnostics"]);
-    cargo.args(sysroot.cargo_arguments(target)).arg("--lib");
-    if packages.iter().any(|package| has_examples(package)) {
-        cargo.arg("--examples");
-    }
-    for package in packages {
-        cargo.args(["--package", &package.name]);
-    }
-    let messages = process::output(&mut cargo)?;
-    let mut artifacts = Vec::new();
-    for line in messages.lines().filter(|line| line.starts_with('{')) {
-        let message: Value = serde_json::from_str(line).context("cargo wrote a message that is no JSON")?;
-        let id = message.get("package_id").and_then(Value::as_str).unwrap_or_default();
-        let Some(package) = packages.iter().find(|package| package.id == id) else { continue };
-        artifacts.extend(artifact(package, &message));
-    }
-    Ok(artifacts)
-}
-
-/// The module that a message of cargo tells of, when it is one of a guest.
-fn artifact(package: &Package, message: &Value) -> Option<Artifact> {
-    let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
-    let files = message.get("filenames")?.as_array()?;
-    let file = files
-        .iter()
-        .filter_map(Value::as_str)
-        .find(|file| Path::new(file).extension().is_some_and(|extension| extension == "wasm"))?;
-    let example = text("/target/kind/0") == Some("example");
-    if example != has_examples(package) {
-        return None;
-    }
-    let name = if example { text("/target/name")? } else { &package.name };
-    Some(Artifact { name: name.to_owned(), folder: folder(package), file: PathBuf::from(file) })
+    let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let compile = Compile {
+        folder: &workspace.root,
+        target,
+        sysroot,
+        profile: "guest",
+        packages: &names,
+        examples: packages.iter().any(|package| has_examples(package)),
+        config: &[],
+        remap: &[],
+    };
+    let artifact = |built: platform_author::Artifact| {
+        let package = packages.iter().find(|package| package.id == built.package)?;
+        if built.example.is_some() != has_examples(package) {
+            return None;
+        }
+        let name = built.example.unwrap_or_else(|| package.name.clone());
+        Some(Artifact { name, folder: folder(package), file: built.file })
+    };
+    Ok(compile.run()?.into_iter().filter_map(artifact).collect())
 }
 
 fn has_examples(package: &Package) -> bool {

@@ -9,7 +9,7 @@ struct BusinessHours {
     closes: u64,
 }
 
-platform_sdk::export!(auth::Policy for BusinessHours);
+platform_sdk::export!(auth::Policy for BusinessHours, settings_schema = include_str!("../settings.schema.json"));
 
 impl auth::Policy for BusinessHours {
     type Settings = Self;

@@ -13,7 +13,7 @@ struct SmallSteps {
     role: String,
 }
 
-platform_sdk::export!(config::Validator for SmallSteps);
+platform_sdk::export!(config::Validator for SmallSteps, settings_schema = include_str!("../settings.schema.json"));
 
 impl config::Validator for SmallSteps {
     type Settings = Self;

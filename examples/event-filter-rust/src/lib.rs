@@ -23,7 +23,7 @@ impl Default for Discreet {
     }
 }
 
-platform_sdk::export!(event::Filter for Discreet);
+platform_sdk::export!(event::Filter for Discreet, settings_schema = include_str!("../settings.schema.json"));
 
 impl event::Filter for Discreet {
     type Settings = Self;

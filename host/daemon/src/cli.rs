@@ -187,9 +187,8 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn client_command(context: &Context, command: ClientCommand) -> Result<Exit, Failure> {
     let mut builder = match command {
         // They run components or a storage in this process, which must not wait for those who ask them.
-        ClientCommand::Plugin(plugin::Command::Verify(_) | plugin::Command::Replay(_)) | ClientCommand::Storage(_) => {
-            tokio::runtime::Builder::new_multi_thread()
-        }
+        ClientCommand::Plugin(plugin::Command::Verify(_) | plugin::Command::Replay(_) | plugin::Command::Author(_))
+        | ClientCommand::Storage(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build()?;

@@ -34,6 +34,7 @@ mod swap;
 mod sync;
 mod tables;
 mod watch;
+mod witness;
 
 pub use auth::{Auth, Verdict};
 pub use binding::{Binding, BindingSpec, Entry, FailureMode, InvalidFailureMode, Plugin, Snapshot};
@@ -65,3 +66,4 @@ pub use status::{EntryStatus, RolloutStatus, SlotStatus};
 pub use swap::Swapped;
 pub use sync::{Fate, Held, Keep, Queued, Sync, Taken};
 pub use watch::{Event, Revised};
+pub use witness::Witness;

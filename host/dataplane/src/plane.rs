@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     auth::Auth, config::Config, db::Db, discovery::Discovery, drain::Drains, event::Event, kv::Kv, recorder::Recorder,
-    router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus, sync::Sync,
+    router::Router, slot::Slot, slot_name::SlotName, status::SlotStatus, sync::Sync, witness::Witness,
 };
 
 /// How bindings are exchanged.
@@ -72,6 +72,8 @@ pub struct PlaneParts {
     pub trust: Trust,
     /// Keeps decisions, where they are kept.
     pub recorder: Option<Arc<Recorder>>,
+    /// Hears what plugins ask of other capabilities, where somebody wants to know.
+    pub witness: Option<Arc<dyn Witness>>,
     /// Settings.
     pub config: PlaneConfig,
 }

@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     plane::Plane,
     slot_name::SlotName,
+    witness::Hearable as _,
 };
 
 /// A binding that is ready to be flipped to.
@@ -113,10 +114,12 @@ impl Plane {
 
     fn guest_parts(&self, slot: &SlotName, plugin: &Plugin) -> GuestParts {
         let granted = |grant: Grant| plugin.grants.contains(&grant);
-        let kv: Option<Arc<dyn kv::Backend>> = granted(Grant::Kv).then(|| self.kv().backend());
+        let witness = self.parts.witness.as_ref();
+        let kv: Option<Arc<dyn kv::Backend>> = granted(Grant::Kv).then(|| self.kv().backend().heard_by(witness));
         let discovery: Option<Arc<dyn discovery::Backend>> =
-            granted(Grant::Discovery).then(|| self.discovery().backend());
-        let config: Option<Arc<dyn config::Backend>> = granted(Grant::Config).then(|| self.configurations().backend());
+            granted(Grant::Discovery).then(|| self.discovery().backend().heard_by(witness));
+        let config: Option<Arc<dyn config::Backend>> =
+            granted(Grant::Config).then(|| self.configurations().backend().heard_by(witness));
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),

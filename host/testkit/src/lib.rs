@@ -161,6 +161,7 @@ impl Fixture {
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap_or_else(|error| panic!("{error}"));
         let tasks = TaskGroup::new();
         let plane = Plane::new(PlaneParts {
+            witness: None,
             engine: engine.clone(),
             artifacts,
             storage: Arc::clone(&storage),

@@ -1,13 +1,10 @@
-//! Turns what a compiler left into a component and puts it below `dist/`.
+//! Puts what a compiler left below `dist/`, as a component.
 //!
-//! A core module is encoded with the WIT that its bindings carry; a component is taken as it is. Invariant: what is
-//! written was validated, and is written beside its place and renamed, so that nobody reads half a file.
+//! Invariant: what is written was validated, and is written beside its place and renamed, so that nobody reads half a file.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use wasmparser::{Parser, Validator, WasmFeatures};
-use wit_component::ComponentEncoder;
+use anyhow::{Context, Result};
 
 use super::record::{Record, digest};
 use super::{Artifact, Built};
@@ -20,7 +17,7 @@ pub(super) fn encode(workspace: &Workspace, artifact: &Artifact, record: &mut Re
     let compiled =
         std::fs::read(&artifact.file).with_context(|| format!("can't read `{}`", artifact.file.display()))?;
     let input = format!("{ENCODER}:{}", digest(&compiled));
-    place(workspace, &artifact.name, artifact.folder, &input, record, || component(&compiled))
+    place(workspace, &artifact.name, artifact.folder, &input, record, || Ok(platform_author::component(&compiled)?))
 }
 
 /// Puts a component in its place unless it is there already and made from the same input.
@@ -52,30 +49,6 @@ pub(super) fn place(
     }
     record.remember(&key, input, &digest);
     Ok(built(&component, digest, changed))
-}
-
-fn component(compiled: &[u8]) -> Result<Vec<u8>> {
-    ensure!(
-        Parser::is_component(compiled) || Parser::is_core_wasm(compiled),
-        "the compiler left something that is no WebAssembly"
-    );
-    if Parser::is_core_wasm(compiled) {
-        let mut encoder = ComponentEncoder::default();
-        encoder
-            .validate(true)
-            .module(compiled)
-            .context("its module carries no usable description of its interfaces")?;
-        return encoder.encode().context("its module can't be made a component");
-    }
-    validate(compiled)?;
-    Ok(compiled.to_vec())
-}
-
-/// Checks that the bytes are one well-formed component.
-pub(super) fn validate(component: &[u8]) -> Result<()> {
-    ensure!(Parser::is_component(component), "it is no component");
-    Validator::new_with_features(WasmFeatures::all()).validate_all(component).context("it is no valid component")?;
-    Ok(())
 }
 
 fn write(file: &Path, component: &[u8]) -> Result<()> {

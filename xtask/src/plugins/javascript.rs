@@ -4,14 +4,13 @@
 //! when a file of the guest or of `wit/` changed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use platform_author::Script;
 
-use super::encode::{place, validate};
+use super::encode::place;
 use super::record::{Record, digest};
 use super::{Built, Choice};
-use crate::process;
 use crate::report::Report;
 use crate::workspace::Workspace;
 
@@ -27,7 +26,7 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
         let input = inputs(workspace, &folder)?;
         let make = || {
             report.note(format!("npm, for {name}"));
-            compile(workspace, &folder, &name)
+            Ok(Script::read(&folder)?.build()?)
         };
         let one = place(workspace, &name, "examples", &input, &mut record, make)
             .with_context(|| format!("guest `{name}`"))?;
@@ -35,22 +34,6 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
     }
     record.write()?;
     Ok(built)
-}
-
-fn compile(workspace: &Workspace, folder: &Path, name: &str) -> Result<Vec<u8>> {
-    ensure!(process::find("npm").is_some(), "npm and Node.js 20 or newer are needed");
-    let npm = || {
-        let mut command = Command::new("npm");
-        command.current_dir(folder);
-        command
-    };
-    process::run(npm().args(["install", "--no-audit", "--no-fund", "--loglevel", "error"]))?;
-    let file = workspace.target.join("javascript").join(format!("{name}.wasm"));
-    std::fs::create_dir_all(workspace.target.join("javascript"))?;
-    process::run(npm().args(["run", "--silent", "build", "--"]).arg(&file))?;
-    let component = std::fs::read(&file).with_context(|| format!("the build script wrote no `{}`", file.display()))?;
-    validate(&component)?;
-    Ok(component)
 }
 
 /// One digest of everything that the component is made from.

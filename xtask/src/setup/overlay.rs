@@ -9,18 +9,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{TARGETS, Toolchain, archive::Archive};
+use platform_author::{TARGETS, Toolchain};
+
+use super::archive::Archive;
 use crate::process;
 use crate::report::Report;
 use crate::workspace::Workspace;
 
-/// Where sysroots built here are kept: beside other caches of the user, so that they outlive `cargo clean`.
+/// Where sysroots built here are kept.
 pub(super) fn home(workspace: &Workspace) -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    variable("PLATFORM_SYSROOT_DIR")
-        .or_else(|| cache.map(|cache| cache.join("platform/sysroot")))
-        .unwrap_or_else(|| workspace.target.join("sysroot"))
+    platform_author::overlays().unwrap_or_else(|| workspace.target.join("sysroot"))
 }
 
 /// Builds the sysroot `finished` for the toolchain.

@@ -81,6 +81,7 @@ impl Place {
         let tasks = TaskGroup::new();
         let storage: Arc<dyn Storage> = self.storage.clone();
         let plane = Plane::new(PlaneParts {
+            witness: None,
             engine,
             artifacts: artifacts.clone(),
             storage: Arc::clone(&storage),

@@ -2,6 +2,7 @@
 //!
 //! Knows the commands' arguments and how components and slots look; every rule is the daemon's.
 
+mod author;
 mod decisions;
 mod logs;
 mod market;
@@ -31,6 +32,7 @@ use super::{
     input, pages,
     quantity::human_bytes,
 };
+use author::Author;
 use logs::Logs;
 use market::{Search, Show};
 use registry::{Locking, Pull, Push};
@@ -45,6 +47,8 @@ const COMPONENT_BYTES: u64 = 64 << 20;
 /// What can be done with components and slots.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Author(Author),
     /// Verifies, compiles and stores a component.
     #[command(after_help = "Examples:\n  platform plugin install my-policy.wasm\n  \
         platform plugin install build/out.wasm --name my-policy --version 1.2.0 --dry-run\n  \
@@ -129,9 +133,11 @@ pub(crate) enum Command {
     /// Lists installed components.
     #[command(after_help = "Example:\n  platform plugin list")]
     List(Limit),
-    /// Shows everything that is known of one component; exits with 1 when it is not installed.
-    #[command(after_help = "Example:\n  platform plugin inspect kv-storage")]
-    Inspect(OfPlugin),
+    /// Shows everything that is known of an installed component, or what a file is; exits with 1 when it is not installed.
+    #[command(
+        after_help = "Examples:\n  platform plugin inspect kv-storage\n  platform plugin inspect dist/my-policy.wasm"
+    )]
+    Inspect(Inspect),
     /// Lists slots and what serves in them, or shows one.
     #[command(after_help = "Examples:\n  platform plugin slots\n  platform plugin slots auth.policy --output json")]
     Slots(Slots),
@@ -196,6 +202,13 @@ pub(crate) struct OfPlugin {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The component as `NAME`, `NAME@VERSION` or digest; a file, `-` for standard input, with a `/` or `.wasm` at its end.
+    #[arg(value_name = "PLUGIN|FILE")]
+    plugin: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OfSlot {
     /// The slot, such as `auth.policy`.
     slot: String,
@@ -244,6 +257,7 @@ pub(crate) struct Audit {
 /// Runs a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
+        Command::Author(command) => command.run(context).await,
         Command::Install(arguments) => install(context, *arguments).await,
         Command::Push(arguments) => arguments.run(context).await,
         Command::Pull(arguments) => arguments.run(context).await,
@@ -396,7 +410,10 @@ async fn list(context: &Context, most: Limit) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn inspect(context: &Context, which: OfPlugin) -> Result<Exit, Failure> {
+async fn inspect(context: &Context, which: Inspect) -> Result<Exit, Failure> {
+    if let Some(file) = author::file(&which.plugin) {
+        return author::inspect(context.output, &file);
+    }
     let client = context.connect().await?;
     let message = InspectRequest { plugin: which.plugin };
     let plugin = client.call(client.plugins().inspect(client.request(TIMEOUT, message))).await?;

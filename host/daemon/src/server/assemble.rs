@@ -245,6 +245,7 @@ fn slots(
         storage: Arc::clone(storage),
         tasks: tasks.clone(),
         trust,
+        witness: None,
         recorder,
         config: settings.bindings.clone(),
     };

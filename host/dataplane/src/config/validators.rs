@@ -7,11 +7,11 @@ use platform_capability::{
     Call, Guest, SlotKind,
     config::{Change, Proposed, Refusal, proposal, validator::Validate},
 };
-use platform_document::Pointer;
+use platform_document::{Pointer, touched};
 use platform_runtime::Fault;
 use serde_json::Value;
 
-use super::{Config, ConfigError, Result, ask};
+use super::{Config, ConfigError, Edit, Result, ask};
 use crate::{
     binding::{Binding, Entry, FailureMode},
     decide::{Failed, Question, decide},
@@ -67,6 +67,28 @@ struct Judgement<'a> {
 }
 
 impl Config {
+    /// What the validators say of a change that nobody makes, from one document to another.
+    ///
+    /// # Errors
+    /// One refuses, or fails where the slot's failure mode knows no other way.
+    pub async fn would_take(
+        &self, call: &Call, edit: &Edit<'_>, before: Option<Value>, after: Option<Value>,
+    ) -> Result<()> {
+        let change = Change {
+            action: edit.action,
+            path: edit.path.to_owned(),
+            author: call.caller.as_ref().map(|caller| caller.subject.clone()),
+            comment: edit.comment.to_owned(),
+            time_ms: call.time_ns / 1_000_000,
+            touched: touched(before.as_ref(), after.as_ref()).iter().map(ToString::to_string).collect(),
+            difference: None,
+            restores: edit.restores,
+            checksum: String::new(),
+        };
+        let proposal = Proposal::new(before, after, &change);
+        self.judge(call, edit.id, &change, proposal).await
+    }
+
     /// Asks the validators that are bound for the namespace of the call; without any the change may be made.
     ///
     /// # Errors

@@ -79,6 +79,18 @@ impl Event {
         self.keep(call, topic, drafts).await
     }
 
+    /// What the filters make of an event that nobody publishes: the event as it would be kept, or why it would be dropped.
+    ///
+    /// # Errors
+    /// It is not allowed, or a filter failed.
+    pub async fn would_keep(&self, call: &Call, topic: &str, event: NewEvent) -> Result<Result<Arc<Draft>, String>> {
+        let filtered = self.filter(call, topic, Arc::new(draft(call, event)?)).await?;
+        if let Ok(kept) = &filtered {
+            check(kept)?;
+        }
+        Ok(filtered)
+    }
+
     /// Publishes drafts after the filters have seen them.
     async fn keep(&self, call: &Call, topic: &str, drafts: Vec<Draft>) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(drafts.len());

@@ -55,6 +55,7 @@ impl Server {
         let artifacts = Artifacts::open(engine.clone(), folder.path()).unwrap();
         let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let plane = Plane::new(PlaneParts {
+            witness: None,
             engine: engine.clone(),
             artifacts: artifacts.clone(),
             storage: Arc::clone(&storage),

@@ -12,7 +12,7 @@ use platform_conformance::Subject;
 use platform_control::{
     Bind, Control, ControlParts, GrantChange, Install, Installed, LinkRequest, PluginRecord, Reference,
 };
-use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName};
+use platform_dataplane::{FailureMode, Plane, PlaneConfig, PlaneParts, SlotName, Witness};
 use platform_runtime::{Artifacts, Engine, EngineConfig, Mode};
 use platform_storage::{Memory, Options, Storage};
 use serde_json::{Map, Value};
@@ -56,6 +56,13 @@ impl Trial {
     /// A host with nothing bound; what is needed beside a component is taken from `plugins_dir`, or from where the shipped
     /// components lie.
     pub(super) async fn start(plugins_dir: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::heard(plugins_dir, None).await
+    }
+
+    /// The same, where somebody hears what components ask of other capabilities.
+    pub(super) async fn heard(
+        plugins_dir: Option<PathBuf>, witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, Failure> {
         let other = |error: &dyn Display| Failure::new(Exit::Error, "INTERNAL", error.to_string());
         let folder = tempfile::tempdir()?;
         let config = EngineConfig { instances_max: INSTANCES_MAX, ..EngineConfig::default() };
@@ -69,6 +76,7 @@ impl Trial {
             storage: Arc::clone(&storage),
             tasks: tasks.clone(),
             trust: TrustConfig::default().build().map_err(|error| other(&error))?,
+            witness,
             recorder: None,
             config: PlaneConfig::default(),
         });

@@ -82,7 +82,7 @@ impl Verify {
 }
 
 /// One line for each check as it ends, and why it failed below it.
-fn tell(output: Output, outcome: &Outcome) -> Result<(), Failure> {
+pub(super) fn tell(output: Output, outcome: &Outcome) -> Result<(), Failure> {
     if !output.is_human() {
         return Ok(());
     }
@@ -141,7 +141,8 @@ fn report(output: Output, tried: &Tried<'_>, outcomes: &[Outcome]) -> Result<Exi
     Ok(if failed == 0 { Exit::Done } else { Exit::No })
 }
 
-fn entry(outcome: &Outcome) -> Value {
+/// A check for scripts.
+pub(super) fn entry(outcome: &Outcome) -> Value {
     let (failure, left_out) = match &outcome.result {
         Ok(()) => (None, None),
         Err(Found::Broken(words)) => (Some(words), None),

@@ -1,0 +1,157 @@
+//! [`Witness`]: who hears what plugins ask of other capabilities.
+//!
+//! For hosts in which a component is tried, so that a test may say what it is allowed to ask. Must not change an answer.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use platform_capability::{
+    Call, config, discovery,
+    kv::{self, Condition, Expiry, Usage, Write},
+};
+
+/// Hears what plugins ask, before it is answered.
+pub trait Witness: fmt::Debug + Send + Sync + 'static {
+    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration or service.
+    fn asked(&self, call: &Call, function: &str, about: &str);
+}
+
+/// A capability that is heard.
+#[derive(Debug)]
+struct Heard<B: ?Sized> {
+    witness: Arc<dyn Witness>,
+    inner: Arc<B>,
+}
+
+/// A capability as a plugin gets it, heard where somebody listens.
+pub(crate) trait Hearable {
+    fn heard_by(self, witness: Option<&Arc<dyn Witness>>) -> Self;
+}
+
+macro_rules! hearable {
+    ($($backend:ty),*) => {$(
+        impl Hearable for Arc<$backend> {
+            fn heard_by(self, witness: Option<&Arc<dyn Witness>>) -> Self {
+                match witness {
+                    Some(witness) => Arc::new(Heard { witness: Arc::clone(witness), inner: self }),
+                    None => self,
+                }
+            }
+        }
+    )*};
+}
+
+hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend);
+
+#[async_trait]
+impl config::Backend for Heard<dyn config::Backend> {
+    async fn get(&self, call: &Call, id: &str, path: &str) -> Result<Option<String>, config::Error> {
+        self.witness.asked(call, "config.get", &format!("{id}{path}"));
+        self.inner.get(call, id, path).await
+    }
+}
+
+#[async_trait]
+impl kv::Backend for Heard<dyn kv::Backend> {
+    async fn get(&self, call: &Call, key: &str) -> Result<Option<kv::Entry>, kv::Error> {
+        self.witness.asked(call, "kv.get", key);
+        self.inner.get(call, key).await
+    }
+
+    async fn get_many(&self, call: &Call, keys: &[&str]) -> Result<Vec<Option<kv::Entry>>, kv::Error> {
+        keys.iter().for_each(|key| self.witness.asked(call, "kv.get", key));
+        self.inner.get_many(call, keys).await
+    }
+
+    async fn put(
+        &self, call: &Call, key: &str, value: &[u8], when: Condition, expiry: Expiry,
+    ) -> Result<u64, kv::Error> {
+        self.witness.asked(call, "kv.put", key);
+        self.inner.put(call, key, value, when, expiry).await
+    }
+
+    async fn delete(&self, call: &Call, key: &str, when: Condition) -> Result<Option<u64>, kv::Error> {
+        self.witness.asked(call, "kv.delete", key);
+        self.inner.delete(call, key, when).await
+    }
+
+    async fn commit(&self, call: &Call, writes: &[Write]) -> Result<u64, kv::Error> {
+        writes.iter().for_each(|write| self.witness.asked(call, "kv.commit", &write.key));
+        self.inner.commit(call, writes).await
+    }
+
+    async fn increment(&self, call: &Call, key: &str, by: i64) -> Result<i64, kv::Error> {
+        self.witness.asked(call, "kv.increment", key);
+        self.inner.increment(call, key, by).await
+    }
+
+    async fn used(&self, call: &Call) -> Result<Usage, kv::Error> {
+        self.witness.asked(call, "kv.used", "");
+        self.inner.used(call).await
+    }
+
+    async fn scan(
+        &self, call: &Call, prefix: &str, after: Option<&str>, limit: u32,
+    ) -> Result<Vec<(String, kv::Entry)>, kv::Error> {
+        self.witness.asked(call, "kv.scan", prefix);
+        self.inner.scan(call, prefix, after, limit).await
+    }
+
+    async fn changes(
+        &self, call: &Call, prefix: &str, after: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<kv::Change>, kv::Error> {
+        self.witness.asked(call, "kv.changes", prefix);
+        self.inner.changes(call, prefix, after, limit, wait_ms).await
+    }
+
+    async fn revision(&self, call: &Call) -> Result<u64, kv::Error> {
+        self.witness.asked(call, "kv.revision", "");
+        self.inner.revision(call).await
+    }
+}
+
+#[async_trait]
+impl discovery::Backend for Heard<dyn discovery::Backend> {
+    async fn register(
+        &self, call: &Call, registration: &discovery::Registration, ttl_ms: u64,
+    ) -> Result<u64, discovery::Error> {
+        self.witness.asked(call, "discovery.register", &registration.service);
+        self.inner.register(call, registration, ttl_ms).await
+    }
+
+    async fn heartbeat(&self, call: &Call, service: &str, node_id: &str, ttl_ms: u64) -> Result<(), discovery::Error> {
+        self.witness.asked(call, "discovery.heartbeat", service);
+        self.inner.heartbeat(call, service, node_id, ttl_ms).await
+    }
+
+    async fn deregister(&self, call: &Call, service: &str, node_id: &str) -> Result<(), discovery::Error> {
+        self.witness.asked(call, "discovery.deregister", service);
+        self.inner.deregister(call, service, node_id).await
+    }
+
+    async fn get(
+        &self, call: &Call, service: &str, after: Option<&str>, limit: u32,
+    ) -> Result<Vec<discovery::Registration>, discovery::Error> {
+        self.witness.asked(call, "discovery.get", service);
+        self.inner.get(call, service, after, limit).await
+    }
+
+    async fn list(
+        &self, call: &Call, after: Option<&str>, limit: u32,
+    ) -> Result<Vec<discovery::Summary>, discovery::Error> {
+        self.witness.asked(call, "discovery.list", "");
+        self.inner.list(call, after, limit).await
+    }
+
+    async fn changes(
+        &self, call: &Call, service: &str, after: u64, limit: u32, wait_ms: u32,
+    ) -> Result<Vec<discovery::Change>, discovery::Error> {
+        self.witness.asked(call, "discovery.changes", service);
+        self.inner.changes(call, service, after, limit, wait_ms).await
+    }
+
+    async fn revision(&self, call: &Call) -> Result<u64, discovery::Error> {
+        self.witness.asked(call, "discovery.revision", "");
+        self.inner.revision(call).await
+    }
+}
