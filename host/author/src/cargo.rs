@@ -231,9 +231,10 @@ fn cannot_start(command: &Command, source: std::io::Error) -> Error {
     Error::Start { program, source, way_out }
 }
 
-/// The program and its task; what else it is told is nothing that a user wrote.
+/// The program, wherever it lies, and its task; what else it is told is nothing that a user wrote.
 fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args().take(1));
+    let program = command.get_program();
+    let words = std::iter::once(Path::new(program).file_name().unwrap_or(program)).chain(command.get_args().take(1));
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
