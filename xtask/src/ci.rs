@@ -59,14 +59,15 @@ const CHECKS: [(&str, Check); 5] = [
     ("house rules", tidy::check),
 ];
 
-/// Licenses, bans and sources. Advisories are left to a run of their own: their database is not reached from everywhere.
+/// Licenses, bans and sources, of the crates for every system: those for other systems no build has fetched yet.
+/// Advisories are left to a run of their own: their database is not reached from everywhere.
 fn dependencies(workspace: &Workspace, report: &Report) -> Result<()> {
     let Some(deny) = deny(workspace, report)? else { return Ok(()) };
     let mut command = Command::new(deny);
     process::run(command.current_dir(&workspace.root).args([
         "--log-level",
         "error",
-        "--offline",
+        "--locked",
         "check",
         "licenses",
         "bans",
