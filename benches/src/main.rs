@@ -7,6 +7,7 @@ mod durable;
 mod event;
 mod growth;
 mod measure;
+mod plugins;
 mod replay;
 mod resp;
 mod server;
@@ -49,6 +50,9 @@ fn main() -> Result<()> {
         }
         if wanted("growth") {
             growth::run().await?;
+        }
+        if wanted("plugins") {
+            plugins::run().await?;
         }
         if wanted("replay") {
             replay::run().await?;

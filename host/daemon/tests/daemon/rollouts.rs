@@ -1,7 +1,12 @@
 //! Rollouts as an operator has them: begun, looked at, promoted, aborted, stopped by the daemon itself, there again after a
 //! restart, and the same on all daemons.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
 
 use platform_testkit::NatsServer;
 use serde_json::{Value, json};
@@ -40,6 +45,31 @@ fn check(daemon: &Daemon, action: &str, target: u64) -> (u64, bool) {
     assert_eq!(status, 200, "{answer}");
     let answer: Value = serde_json::from_str(&answer).unwrap();
     (answer["generation"].as_str().unwrap().parse().unwrap(), answer["decision"].as_str().unwrap().ends_with("ALLOW"))
+}
+
+/// Asks all daemons from several threads each, until all have stopped the rollout; nobody's call fails meanwhile.
+fn load_until_stopped(daemons: &[Daemon]) {
+    struct Ended<'a>(&'a AtomicBool);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (ended, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for daemon in daemons.iter().cycle().take(2 * daemons.len()) {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let target = asked.fetch_add(1, Ordering::Relaxed);
+                    assert!(check(daemon, "rarely", target).1, "the call for {target} failed");
+                }
+            });
+        }
+        let _ended = Ended(&ended);
+        wait_for("all daemons to stop the rollout", || {
+            daemons.iter().all(|daemon| rollout(daemon)["running"] != true).then_some(())
+        });
+    });
 }
 
 fn rollout(daemon: &Daemon) -> Value {
@@ -109,15 +139,7 @@ fn a_bad_canary_is_stopped_and_tells_why() {
     let daemon = Daemon::start(&data);
     prepared(&daemon);
     let before = generation(&begin(&daemon, "traps", &["--canary", "50"]));
-    let mut target = 0;
-    wait_for("the canary to be stopped", || {
-        for _ in 0..100 {
-            let (_, allowed) = check(&daemon, "rarely", target);
-            assert!(allowed, "nobody's call fails");
-            target += 1;
-        }
-        (rollout(&daemon)["running"] != true).then_some(())
-    });
+    load_until_stopped(std::slice::from_ref(&daemon));
     let shown = rollout(&daemon);
     let reason = shown["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("calls failed"), "{shown}");
@@ -222,17 +244,7 @@ fn a_rollout_is_one_on_all_daemons() {
     let late = cluster.daemons.last().unwrap();
     assert_eq!(rollout(late)["running"], true, "who comes late tries it too");
 
-    let mut target = 0;
-    wait_for("a daemon to stop it", || {
-        for _ in 0..100 {
-            assert!(check(&cluster.daemons[2], "rarely", target).1, "nobody's call fails");
-            target += 1;
-        }
-        (rollout(&cluster.daemons[2])["running"] != true).then_some(())
-    });
-    wait_for("all to have stopped", || {
-        cluster.daemons.iter().all(|daemon| rollout(daemon)["running"] != true).then_some(())
-    });
+    load_until_stopped(&cluster.daemons);
     for daemon in &cluster.daemons {
         assert!(rollout(daemon)["reason"].as_str().unwrap().contains("calls failed"));
         wait_for("the candidate to be gone", || (0..20).all(|_| check(daemon, "ok", 1).0 == before).then_some(()));
