@@ -42,6 +42,8 @@ pub struct CallContext {
     pub traceparent: Option<Arc<str>>,
     /// What its writes are fenced with, also those of nested calls.
     pub fence: Option<Arc<Fence>>,
+    /// Whatever it wants to write is refused, here and in nested calls: it was made already, or is another's to make.
+    pub reads_only: bool,
 }
 
 impl CallContext {
@@ -55,6 +57,7 @@ impl CallContext {
             time_ns: clock::unix_ns(),
             traceparent: None,
             fence: None,
+            reads_only: false,
         }
     }
 
@@ -68,6 +71,7 @@ impl CallContext {
             time_ns: clock::unix_ns(),
             traceparent: None,
             fence: None,
+            reads_only: false,
         }
     }
 

@@ -104,6 +104,14 @@ impl Guest {
         storage.ok_or_else(|| Error::Unavailable("the plugin has no `storage` grant".to_owned()))
     }
 
+    /// The same for a write, which this call may not be allowed to make.
+    fn writable(&self) -> Result<&dyn host::Storage, Error> {
+        if self.call.reads_only {
+            return Err(Error::Unavailable("this call only reads; nothing was written".to_owned()));
+        }
+        self.storage()
+    }
+
     /// How long a wait may take: never past the call's deadline.
     pub(crate) fn wait(&self, wait_ms: u32) -> Duration {
         Duration::from_millis(u64::from(wait_ms)).min(self.remaining())
@@ -130,7 +138,7 @@ impl table::Host for Guest {
     async fn commit(&mut self, table: String, writes: Vec<table::Write>) -> Result<u64, Error> {
         let limit = host::Usage { keys: u64::MAX, bytes: u64::MAX };
         let writes = writes.into_iter().map(write).collect();
-        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
+        commit(self.writable()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn commit_within(
@@ -138,7 +146,7 @@ impl table::Host for Guest {
     ) -> Result<u64, Error> {
         let limit = host::Usage { keys: limit.keys, bytes: limit.bytes };
         let writes = writes.into_iter().map(write).collect();
-        commit(self.storage()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
+        commit(self.writable()?, self.call.fence.as_deref(), &self.scope(), &table, writes, limit).await
     }
 
     async fn used(&mut self, table: String) -> Result<table::Usage, Error> {
@@ -189,7 +197,7 @@ impl table::Host for Guest {
         if self.call.fence.is_some() {
             return Err(Error::Invalid("what another table holds is taken over behind no fence".to_owned()));
         }
-        let (storage, scope) = (self.storage()?, self.scope());
+        let (storage, scope) = (self.writable()?, self.scope());
         let fences = fences.into_iter().map(|fence| Fence { name: fence.name.into(), token: fence.token }).collect();
         let mut rows: Vec<host::Change> = changes.into_iter().map(row).collect();
         if rows.iter().any(|row| is_reserved(row.key())) {
@@ -203,7 +211,7 @@ impl table::Host for Guest {
 impl journal::Host for Guest {
     async fn append(&mut self, journal: String, data: Vec<Vec<u8>>) -> Result<u64, Error> {
         let items = data.into_iter().map(Bytes::from).collect();
-        Ok(self.storage()?.append(&self.scope(), &journal, items).await?)
+        Ok(self.writable()?.append(&self.scope(), &journal, items).await?)
     }
 
     async fn read(
@@ -221,6 +229,6 @@ impl journal::Host for Guest {
     }
 
     async fn trim(&mut self, journal: String, before: u64) -> Result<(), Error> {
-        Ok(self.storage()?.trim(&self.scope(), &journal, before).await?)
+        Ok(self.writable()?.trim(&self.scope(), &journal, before).await?)
     }
 }

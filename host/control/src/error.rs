@@ -216,10 +216,22 @@ pub enum Error {
     Plan(#[from] InvalidPlan),
     /// The slot holds what can't be tried beside another.
     #[error(
-        "`{0}` can't have a rollout: its plugins keep what others read, and a candidate would miss what went past it; rollouts \
-         are for `auth.policy`, `router.policy`, `event.filter` and `config.validator`"
+        "`{0}` can't have a rollout: what its plugins are asked depends on what they were asked before, and a candidate would \
+         miss what went past it; rollouts are for `auth.policy`, `router.policy`, `event.filter`, `config.validator`, and for \
+         reads of `kv.store`, `db.store` and `discovery.registry`"
     )]
     RolloutKind(SlotName),
+    /// A provider that is to be tried keeps its state within itself.
+    #[error(
+        "`{plugin}` can't be tried beside what serves `{slot}`: it keeps all it has in one instance, and another would have \
+         none of it; bind it without `--canary` and `--shadow`, and its state moves along"
+    )]
+    RolloutState {
+        /// The slot.
+        slot: SlotName,
+        /// Name and version of the plugin.
+        plugin: String,
+    },
     /// A candidate is being tried.
     #[error(
         "generation {generation} is being rolled out to `{slot}`; `platform plugin promote {slot}` or `platform plugin abort \
@@ -328,7 +340,7 @@ impl Error {
             | Self::WrongSlot { .. }
             | Self::PageToken(_)
             | Self::Declared(_) => Kind::InvalidArgument,
-            Self::Plan(_) | Self::RolloutKind(_) => Kind::InvalidArgument,
+            Self::Plan(_) | Self::RolloutKind(_) | Self::RolloutState { .. } => Kind::InvalidArgument,
             Self::RolloutRunning { .. } | Self::RolloutStopped { .. } => Kind::FailedPrecondition,
             Self::Settings { error: settings::Error::Schema(SchemaError::Busy), .. } => Kind::Unavailable,
             Self::Settings { .. } => Kind::InvalidArgument,
@@ -386,7 +398,7 @@ impl Error {
             Self::UnknownGeneration { .. } => "GENERATION_NOT_FOUND",
             Self::NotBound(_) => "SLOT_NOT_BOUND",
             Self::Plan(_) => "ROLLOUT_INVALID",
-            Self::RolloutKind(_) => "ROLLOUT_UNSUPPORTED",
+            Self::RolloutKind(_) | Self::RolloutState { .. } => "ROLLOUT_UNSUPPORTED",
             Self::RolloutRunning { .. } => "ROLLOUT_RUNNING",
             Self::RolloutStopped { .. } => "ROLLOUT_STOPPED",
             Self::NoRollout(_) => "ROLLOUT_NOT_FOUND",

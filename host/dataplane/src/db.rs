@@ -80,8 +80,11 @@ impl Db {
     /// # Errors
     /// See [`CallError`].
     pub async fn drop_database(&self, call: &Call, database: &str) -> Result<()> {
+        check::name("database", database)?;
         loop {
-            let tables = self.tables(call, database, None, LIMIT_MAX).await?;
+            let (prefix, none) = (format!("{database}/"), None);
+            let tables: Vec<Table> =
+                self.0.call_in::<db::Tables, _>(call, database, (prefix.as_str(), none, LIMIT_MAX)).await?;
             if tables.is_empty() {
                 return Ok(());
             }
@@ -99,7 +102,7 @@ impl Db {
         check::name("database", database)?;
         let (prefix, after) = (format!("{database}/"), after.map(|after| format!("{database}/{after}")));
         let params = (prefix.as_str(), after.as_deref(), limit.clamp(1, LIMIT_MAX));
-        self.0.call_in::<db::Tables, _>(call, database, params).await
+        self.0.read_in::<db::Tables, _>(call, database, params).await
     }
 
     /// Names of databases in order, after a name: those that have tables in the slot that serves them.
@@ -128,7 +131,7 @@ impl Db {
         // `.` come before them, so databases are gathered before they are cut.
         let mut place: Option<String> = None;
         loop {
-            let page: Vec<Table> = self.0.call_in::<db::Tables, _>(call, "", ("", place.as_deref(), LIMIT_MAX)).await?;
+            let page: Vec<Table> = self.0.read_in::<db::Tables, _>(call, "", ("", place.as_deref(), LIMIT_MAX)).await?;
             let Some(last) = page.last() else { break };
             place = Some(format!("{}0", last.database));
             for table in page {
@@ -179,7 +182,7 @@ impl Db {
         check::place(at)?;
         check::count("ids", ids.len(), LIMIT_MAX as usize)?;
         ids.iter().try_for_each(|id| check::id(id))?;
-        self.0.call_in::<db::Get, _>(call, at.database, (at.database, at.table, ids)).await
+        self.0.read_in::<db::Get, _>(call, at.database, (at.database, at.table, ids)).await
     }
 
     /// Records that match.
@@ -189,7 +192,7 @@ impl Db {
     pub async fn find(&self, call: &Call, at: Place<'_>, query: &Query) -> Result<Found> {
         check::place(at)?;
         check::query(query)?;
-        self.0.call_in::<db::Find, _>(call, at.database, (at.database, at.table, query)).await
+        self.0.read_in::<db::Find, _>(call, at.database, (at.database, at.table, query)).await
     }
 
     /// The last revision of what serves the database.

@@ -81,7 +81,7 @@ async fn tried<Q: Question>(slot: &Slot, rollout: &Rollout, question: &Q) -> Res
         let begun = clock::now();
         let answer = question.put_to(&rollout.candidate, &FailureMode::Closed).await;
         let fault = answer.as_ref().err().map(|(_, fault)| fault);
-        rollout.tally.tried(clock::now().saturating_duration_since(begun), fault);
+        rollout.tally.tried(clock::now().saturating_duration_since(begun), fault.map(Fault::kind));
         match answer {
             Ok(answer) => return Ok(answer),
             Err(failed) if failed.1.is_too_late() => return Err(failed),
@@ -103,9 +103,9 @@ async fn tried<Q: Question>(slot: &Slot, rollout: &Rollout, question: &Q) -> Res
     answer
 }
 
-/// The same call for a candidate, whose answer nobody waits for.
+/// The same call for a candidate, whose answer nobody waits for and which must not write again what was written.
 pub(crate) fn later(call: &Call) -> Call {
-    Arc::new(CallContext { deadline: clock::now() + SHADOW_TIME, ..CallContext::clone(call) })
+    Arc::new(CallContext { deadline: clock::now() + SHADOW_TIME, reads_only: true, ..CallContext::clone(call) })
 }
 
 /// Stands for a value that may be secret: the same for the same value as long as this process runs.

@@ -74,7 +74,7 @@ impl Discovery {
     /// See [`CallError`].
     pub async fn get(&self, call: &Call, service: &str, after: Option<&str>, limit: u32) -> Result<Vec<Registration>> {
         check_name("service", service)?;
-        self.0.call::<discovery::Get, _>(call, (service, after, limit.clamp(1, LIMIT_MAX))).await
+        self.0.read::<discovery::Get, _>(call, (service, after, limit.clamp(1, LIMIT_MAX))).await
     }
 
     /// Services in order of names, after one, at most `limit`.
@@ -82,7 +82,7 @@ impl Discovery {
     /// # Errors
     /// See [`CallError`].
     pub async fn list(&self, call: &Call, after: Option<&str>, limit: u32) -> Result<Vec<Summary>> {
-        self.0.call::<discovery::List, _>(call, (after, limit.clamp(1, LIMIT_MAX))).await
+        self.0.read::<discovery::List, _>(call, (after, limit.clamp(1, LIMIT_MAX))).await
     }
 
     /// The last revision of the namespace.

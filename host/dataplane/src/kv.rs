@@ -55,7 +55,7 @@ impl Kv {
     /// See [`CallError`]; so for all methods.
     pub async fn get(&self, call: &Call, key: &str) -> Result<Option<Entry>> {
         check_key(key)?;
-        self.0.call::<kv::Get, _>(call, (key,)).await
+        self.0.read::<kv::Get, _>(call, (key,)).await
     }
 
     /// What 1 to 1000 keys hold, in the order asked and all of one moment.
@@ -65,7 +65,7 @@ impl Kv {
     pub async fn get_many(&self, call: &Call, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
         check_count(keys.len())?;
         keys.iter().try_for_each(|key| check_key(key))?;
-        self.0.call::<kv::GetMany, _>(call, (keys,)).await
+        self.0.read::<kv::GetMany, _>(call, (keys,)).await
     }
 
     /// Writes `value`; the revision.
@@ -130,7 +130,7 @@ impl Kv {
     /// # Errors
     /// See [`CallError`].
     pub async fn used(&self, call: &Call) -> Result<Usage> {
-        self.0.call::<kv::Used, _>(call, ()).await
+        self.0.read::<kv::Used, _>(call, ()).await
     }
 
     /// Entries with `prefix` and after `after`, in byte order of keys, at most `limit`.
@@ -141,7 +141,7 @@ impl Kv {
         &self, call: &Call, prefix: &str, after: Option<&str>, limit: u32,
     ) -> Result<Vec<(String, Entry)>> {
         check_prefix(prefix)?;
-        self.0.call::<kv::Scan, _>(call, (prefix, after, limit.clamp(1, LIMIT_MAX))).await
+        self.0.read::<kv::Scan, _>(call, (prefix, after, limit.clamp(1, LIMIT_MAX))).await
     }
 
     /// Fences of the namespace in order, after a name: what its writes were fenced with.

@@ -16,8 +16,11 @@ pub const BUCKETS_US: [u64; 20] = [
 ];
 
 /// Kinds of faults that are counted apart, in the order of the counters.
-const KINDS: [&str; 10] =
-    ["trap", "deadline", "limit", "stack", "busy", "waited", "expired", "resting", "instantiate", "moved"];
+const KINDS: [&str; 11] =
+    ["trap", "deadline", "limit", "stack", "busy", "waited", "expired", "resting", "instantiate", "moved", UNABLE];
+
+/// A provider's answer that it is unable to; counted where it decides over a rollout, and told only where it happened.
+pub(crate) const UNABLE: &str = "unable";
 
 /// Counters of one plugin in one binding.
 #[derive(Debug)]
@@ -56,6 +59,11 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a call.
     pub(crate) fn record(&self, took: Duration, fault: Option<&Fault>) {
+        self.count(took, fault.map(Fault::kind));
+    }
+
+    /// Counts a call that failed in this way, if it did.
+    pub(crate) fn count(&self, took: Duration, failed: Option<&str>) {
         let Some(shard) = self.shards.get(worker() % self.shards.len().max(1)) else { return };
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         shard.total_ns.fetch_add(ns, Ordering::Relaxed);
@@ -63,7 +71,7 @@ impl Metrics {
         if let Some(bucket) = shard.buckets.get(bucket) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        let kind = fault.and_then(|fault| KINDS.iter().position(|kind| *kind == fault.kind()));
+        let kind = failed.and_then(|failed| KINDS.iter().position(|kind| *kind == failed));
         if let Some(count) = kind.and_then(|kind| shard.faults.get(kind)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,7 +87,10 @@ impl Metrics {
                 *sum += bucket.load(Ordering::Relaxed);
             }
             for (kind, count) in KINDS.iter().zip(&shard.faults) {
-                *counts.faults.entry(kind).or_default() += count.load(Ordering::Relaxed);
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 || *kind != UNABLE {
+                    *counts.faults.entry(kind).or_default() += count;
+                }
             }
         }
         counts.calls = counts.buckets.iter().sum();

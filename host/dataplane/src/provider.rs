@@ -17,6 +17,7 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 use crate::{
     error::{CallError, flatten},
     plane::Plane,
+    rollout::{self, Read},
     watch::{Event, Hubs, Revised},
 };
 
@@ -69,6 +70,8 @@ pub(crate) trait ProviderError: fmt::Debug + Send + Sync + 'static {
     fn invalid(why: String) -> Self;
     /// For what may work later.
     fn unavailable(why: String) -> Self;
+    /// Whether the provider can't do what it is there for, such as reach what it keeps things in.
+    fn is_unable(&self) -> bool;
     /// For changes that are no longer kept; those from `oldest` on are.
     fn compacted(oldest: u64) -> Self;
     /// Whether it is that error.
@@ -85,6 +88,10 @@ macro_rules! shared {
 
             fn unavailable(why: String) -> Self {
                 Self::Unavailable(why)
+            }
+
+            fn is_unable(&self) -> bool {
+                matches!(self, Self::Unavailable(_) | Self::Other(_))
             }
 
             fn compacted(oldest: u64) -> Self {
@@ -163,6 +170,32 @@ impl<C: Capability> Provider<C> {
         flatten(plane.find(C::KIND, C::qualifier(&call.namespace, part)).call::<F>(call, params).await)
     }
 
+    /// The same for a function that only reads, of which a rollout may ask its candidate.
+    pub(crate) async fn read<F, R>(&self, call: &Call, params: F::Params<'_>) -> Result<R, CallError<C::Error>>
+    where
+        F: Read<Results = (Result<R, C::Error>,)>,
+        R: fmt::Debug + Send + 'static,
+        for<'a> F::Params<'a>: Clone,
+    {
+        self.read_in::<F, R>(call, "", params).await
+    }
+
+    /// The same in a part of the namespace.
+    pub(crate) async fn read_in<F, R>(
+        &self, call: &Call, part: &str, params: F::Params<'_>,
+    ) -> Result<R, CallError<C::Error>>
+    where
+        F: Read<Results = (Result<R, C::Error>,)>,
+        R: fmt::Debug + Send + 'static,
+        for<'a> F::Params<'a>: Clone,
+    {
+        let plane = self.plane()?;
+        flatten(
+            rollout::read::<F, R, C::Error>(&plane.find(C::KIND, C::qualifier(&call.namespace, part)), call, params)
+                .await,
+        )
+    }
+
     /// The same for a function that writes: whoever watches is told at once.
     pub(crate) async fn write<F, R>(&self, call: &Call, params: F::Params<'_>) -> Result<R, CallError<C::Error>>
     where
@@ -180,6 +213,10 @@ impl<C: Capability> Provider<C> {
         F: Function<Results = (Result<R, C::Error>,)>,
         for<'a> F::Params<'a>: Clone,
     {
+        if call.reads_only {
+            let why = "this call only reads; nothing was written";
+            return Err(CallError::Capability(ProviderError::unavailable(why.to_owned())));
+        }
         let answer = self.call_in::<F, R>(call, part, params).await?;
         self.hubs.kick(&call.namespace, part);
         if let Ok(plane) = self.plane() {

@@ -5,9 +5,10 @@
 //! that serves, so no call fails that would not have failed without the rollout, save those whose time the candidate used up.
 //!
 //! In reading order: [`Plan`] (how a candidate is tried), [`Rollout`], `tally` (what came of it, and the limits), `course` (how
-//! a rollout begins and ends).
+//! a rollout begins and ends), `reads` (what is asked of a candidate that is to keep something).
 
 mod course;
+mod reads;
 mod tally;
 
 use std::{fmt, sync::Arc};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{binding::Binding, share::share, slot_name::SlotName};
 
+pub(crate) use reads::{Read, read};
 pub(crate) use tally::{Asked, Tally};
 pub use tally::{Compared, Divergence, StopLimits, Stopped};
 

@@ -120,6 +120,7 @@ impl Admission {
             time_ns: clock::unix_ns(),
             traceparent: traceparent.map(Arc::from),
             fence: None,
+            reads_only: false,
         }
     }
 }

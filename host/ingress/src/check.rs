@@ -188,6 +188,7 @@ impl Checker {
             time_ns: clock::unix_ns(),
             traceparent: question.traceparent.filter(|text| is_trace(text)).map(Arc::from),
             fence: None,
+            reads_only: false,
         };
         let Question { policy, action, target, facts, .. } = question;
         let verdict = self.plane.auth().check(&Arc::new(call), policy, action, target, facts).await;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use platform_base::clock;
 use platform_capability::SlotKind;
 use platform_dataplane::{BindError, Plan, Rollout, RolloutStatus, SlotName, SlotStatus};
+use platform_runtime::Mode;
 
 use super::{
     Bind, Control, SlotView,
@@ -64,6 +65,11 @@ impl Control {
             return self.change_plan(slot, before, running, plan, dry_run).await;
         }
         cycle::check(view, slot, &candidate)?;
+        if slot.kind.is_provider()
+            && let Some(link) = candidate.links().find(|link| link.mode == Mode::Single)
+        {
+            return Err(Error::RolloutState { slot: slot.clone(), plugin: link.label() });
+        }
         let prepared = self.plane.prepare(slot, self.spec(&candidate).await?).await?;
         let generation = candidate.generation;
         let record = Arc::new(RolloutRecord { candidate, plan: plan.clone(), stopped: None });
@@ -309,8 +315,8 @@ fn unless_gone(result: Result<(), BindError>) -> Result<()> {
     }
 }
 
-/// Whether a candidate can be tried: what its plugins answer depends on nothing that they were asked before.
+/// Whether a candidate can be tried: as a whole where plugins decide, on what only reads where they keep something.
 fn can_roll_out(kind: SlotKind) -> bool {
-    use SlotKind::{AuthPolicy, ConfigValidator, EventFilter, RouterPolicy};
-    matches!(kind, AuthPolicy | RouterPolicy | EventFilter | ConfigValidator)
+    use SlotKind::{AuthPolicy, ConfigValidator, DbStore, DiscoveryRegistry, EventFilter, KvStore, RouterPolicy};
+    matches!(kind, AuthPolicy | RouterPolicy | EventFilter | ConfigValidator | KvStore | DbStore | DiscoveryRegistry)
 }

@@ -188,12 +188,43 @@ fn a_shadow_shows_what_differs() {
 }
 
 #[test]
+fn a_provider_is_tried_on_reads() {
+    let (_root, data) = place();
+    let daemon = Daemon::start(&data);
+    let file = plugins().join("kv-storage.wasm");
+    daemon.ok(&["plugin", "install", file.to_str().unwrap(), "--version", "9.0.0"]);
+    daemon.ok(&["plugin", "grant", "kv-storage@9.0.0", "storage"]);
+    daemon.ok(&["kv", "put", "a", "1"]);
+    let begun = daemon.json(&["plugin", "bind", "kv.store", "kv-storage@9.0.0", "--canary", "100"]);
+    let candidate = number(&begun["rollout"]["candidate"]["generation"]);
+    assert_eq!(daemon.ok(&["kv", "get", "a"]).trim(), "1");
+    daemon.ok(&["kv", "put", "a", "2"]);
+    assert_eq!(daemon.ok(&["kv", "get", "a"]).trim(), "2");
+    let shown = daemon.json(&["plugin", "rollout", "kv.store"]);
+    assert_eq!((number(&shown["candidateCalls"]["calls"]), number(&shown["candidateCalls"]["failures"])), (2, 0));
+    daemon.json(&["plugin", "bind", "kv.store", "kv-storage@9.0.0", "--shadow"]);
+    daemon.ok(&["kv", "list"]);
+    wait_for("the answers to be compared", || {
+        let shown = daemon.json(&["plugin", "rollout", "kv.store"]);
+        assert_eq!(number(&shown["diverged"]), 0, "{shown}");
+        (number(&shown["compared"]) == 1).then_some(())
+    });
+    let promoted = daemon.json(&["plugin", "promote", "kv.store"]);
+    assert_eq!(generation(&promoted), candidate);
+    assert_eq!(daemon.ok(&["kv", "get", "a"]).trim(), "2");
+    daemon.stop();
+}
+
+#[test]
 fn what_can_not_be_rolled_out_is_refused() {
     let (_root, data) = place();
     let daemon = Daemon::start(&data);
     prepared(&daemon);
-    let complaint = daemon.fails(2, &["plugin", "bind", "kv.store", "kv-storage", "--canary", "5"]);
+    let complaint = daemon.fails(2, &["plugin", "bind", "sync.lock", "sync-storage", "--canary", "5"]);
     assert!(complaint.contains("can't have a rollout"), "{complaint}");
+    daemon.ok(&["plugin", "install", plugins().join("kv-memory.wasm").to_str().unwrap()]);
+    let complaint = daemon.fails(2, &["plugin", "bind", "kv.store", "kv-memory", "--canary", "5"]);
+    assert!(complaint.contains("its state moves along"), "{complaint}");
     daemon.fails(1, &["plugin", "bind", "auth.policy/empty", "acts", "--canary", "5"]);
     daemon.fails(2, &["plugin", "bind", "auth.policy", "acts", "--canary", "101"]);
     let complaint = daemon.fails(2, &["plugin", "bind", "auth.policy", "acts", "--canary", "5", "--min-calls", "0"]);

@@ -217,10 +217,10 @@ impl Tally {
         u32::try_from((spread * 100) >> 32).unwrap_or(0)
     }
 
-    /// Counts a call of the candidate.
-    pub(crate) fn tried(&self, took: Duration, fault: Option<&Fault>) {
-        self.candidate.record(took, fault);
-        if fault.is_some() {
+    /// Counts a call of the candidate, and how it failed, if it did.
+    pub(crate) fn tried(&self, took: Duration, failed: Option<&str>) {
+        self.candidate.count(took, failed);
+        if failed.is_some() {
             self.news.notify_one();
         }
     }
@@ -233,17 +233,27 @@ impl Tally {
         let work = async move {
             let begun = clock::now();
             let answer = candidate.await;
-            tally.tried(clock::now().saturating_duration_since(begun), answer.as_ref().err());
+            tally.tried(clock::now().saturating_duration_since(begun), answer.as_ref().err().map(Fault::kind));
             if let Ok(candidate) = answer {
                 tally.compared(asked, used, candidate);
             }
         };
-        if self.shadows.try_send(Box::pin(work)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.queue(Box::pin(work));
+    }
+
+    /// Lets the candidate of a shadow be asked when its turn comes, if not too many wait.
+    pub(super) fn queue(&self, work: BoxFuture<'static, ()>) {
+        if self.shadows.try_send(work).is_err() {
+            self.dropped();
         }
     }
 
-    fn compared(&self, asked: Asked, used: String, candidate: String) {
+    /// Counts a question that the candidate was not asked, or whose answers could not be compared.
+    pub(super) fn dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn compared(&self, asked: Asked, used: String, candidate: String) {
         self.answers.fetch_add(1, Ordering::Relaxed);
         if used == candidate {
             return;

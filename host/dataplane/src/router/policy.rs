@@ -90,7 +90,7 @@ impl Question<'_> {
         if let Some(entry) = rollout.candidate.entries.first().filter(|_| rollout.takes(self.call)) {
             let begun = clock::now();
             let answer = enter::<F>(entry, self.call, self.table, self.zone, params.clone()).await;
-            rollout.tally.tried(clock::now().saturating_duration_since(begun), answer.as_ref().err());
+            rollout.tally.tried(clock::now().saturating_duration_since(begun), answer.as_ref().err().map(Fault::kind));
             let (policy, generation) = (Arc::clone(&entry.label), rollout.generation());
             match answer {
                 Ok(results) => return Ok(Answer { results, policy, generation, shadow: None }),

@@ -90,6 +90,7 @@ pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
         time_ns: decision.time.map_or(0, nanoseconds),
         traceparent: None,
         fence: None,
+        reads_only: true,
     };
     let call = Arc::new(call);
     let told = Arc::clone(&facts) as Arc<dyn Facts>;
