@@ -94,7 +94,7 @@ impl Store for Strays {
 
     fn used(&mut self) -> Result<Usage> {
         let used = ENTRIES.used()?;
-        Ok(Usage { keys: used.keys, bytes: used.bytes, keys_quota: 0, bytes_quota: 0 })
+        Ok(Usage { keys: used.keys, bytes: used.bytes, keys_quota: None, bytes_quota: None })
     }
 
     fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Entry)>> {
