@@ -115,12 +115,26 @@ pub struct Wanted {
 }
 
 /// Decisions that were kept, in the order that they were made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Decisions {
-    /// The decisions.
-    pub decisions: Vec<Decision>,
+    /// The decisions, one JSON object to a line.
+    pub lines: Vec<u8>,
     /// Where the next page begins; none when this is the last.
     pub next: Option<Position>,
+}
+
+impl Decisions {
+    /// Reads them. What a crash left half written is passed over.
+    pub fn read(lines: impl AsRef<[u8]> + Send) -> impl Iterator<Item = Decision> + Send {
+        let mut begin = 0;
+        std::iter::from_fn(move || {
+            let rest = lines.as_ref().get(begin..).filter(|rest| !rest.is_empty())?;
+            let line = rest.split_inclusive(|byte| *byte == b'\n').next()?;
+            begin += line.len();
+            Some(serde_json::from_slice(line).ok())
+        })
+        .flatten()
+    }
 }
 
 impl Recorder {

@@ -4,6 +4,7 @@
 //! A line that a crash left without its end is none.
 
 use std::{
+    borrow::Cow,
     fmt,
     fs::{self, DirBuilder, File},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use platform_base::clock;
+use serde::Deserialize;
 use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 
 use super::{Decision, Decisions, RecorderCounts, Wanted, redaction::Redaction};
@@ -117,8 +119,8 @@ impl Files {
     pub(super) fn read(&self, wanted: &Wanted, after: Option<Position>, page_bytes: usize) -> io::Result<Decisions> {
         let begun = self.list()?;
         let slot = wanted.slot.to_string();
-        let mut page = Decisions { decisions: Vec::new(), next: None };
-        let mut bytes = 0;
+        let mut page = Decisions::default();
+        let (mut bytes, mut found) = (0, 0);
         for (index, file) in begun.iter().copied().enumerate() {
             let old = begun.get(index + 1).is_some_and(|after| *after < wanted.since_ns);
             let offset = after.filter(|after| after.file == file).map_or(0, |after| after.offset);
@@ -130,12 +132,13 @@ impl Files {
                 lines => lines?,
             };
             while let Some(line) = lines.next()? {
-                let Ok(decision) = serde_json::from_slice::<Decision>(line) else { continue };
+                let Ok(head) = serde_json::from_slice::<Head<'_>>(line) else { continue };
                 bytes += line.len();
-                if decision.slot == slot && decision.time_ns >= wanted.since_ns {
-                    page.decisions.push(decision);
+                if head.slot == slot && head.time_ns >= wanted.since_ns {
+                    page.lines.extend_from_slice(line);
+                    found += 1;
                 }
-                if page.decisions.len() >= wanted.limit || bytes >= page_bytes {
+                if found >= wanted.limit || bytes >= page_bytes {
                     page.next = Some(Position { file, offset: lines.offset });
                     return Ok(page);
                 }
@@ -143,6 +146,14 @@ impl Files {
         }
         Ok(page)
     }
+}
+
+/// What tells whether a decision is wanted.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    slot: Cow<'a, str>,
+    time_ns: u64,
 }
 
 /// The lines of a file from a place on.
@@ -288,8 +299,8 @@ mod tests {
         Wanted { slot: "auth.policy".parse().unwrap(), since_ns, limit }
     }
 
-    fn targets(page: &Decisions) -> Vec<&str> {
-        page.decisions.iter().map(|decision| decision.target.as_str()).collect()
+    fn targets(page: &Decisions) -> Vec<String> {
+        Decisions::read(&page.lines).map(|decision| decision.target).collect()
     }
 
     fn files(keep_bytes: u64) -> (tempfile::TempDir, Files) {
@@ -310,8 +321,9 @@ mod tests {
             let (mut seen, mut after) = (Vec::new(), None);
             loop {
                 let page = files.read(&wanted(0, limit), after, 1 << 20).unwrap();
-                assert!(page.decisions.len() <= limit);
-                seen.extend(page.decisions.into_iter().map(|decision| decision.time_ns));
+                let times: Vec<u64> = Decisions::read(&page.lines).map(|decision| decision.time_ns).collect();
+                assert!(times.len() <= limit);
+                seen.extend(times);
                 // A place is carried as text.
                 let Some(next) = page.next else { break };
                 after = Some(next.to_string().parse().unwrap());
@@ -321,14 +333,14 @@ mod tests {
         assert_eq!(targets(&files.read(&wanted(13, 3), None, 1 << 20).unwrap()), ["13", "14", "20"]);
         assert_eq!(targets(&files.read(&wanted(22, 9), None, 1 << 20).unwrap()), ["22", "23", "24"]);
         let small = files.read(&wanted(0, 100), None, 1).unwrap();
-        assert!(small.decisions.len() == 1 && small.next.is_some(), "a page is bounded in bytes");
+        assert!(Decisions::read(&small.lines).count() == 1 && small.next.is_some(), "a page is bounded in bytes");
         for bad in ["", "1", "1.", ".1", "1.x", "-1.0", "1.2.3"] {
             assert!(bad.parse::<Position>().is_err(), "{bad}");
         }
         let forged = Some(Position { file: 10, offset: 7 });
         assert_eq!(targets(&files.read(&wanted(0, 2), forged, 1 << 20).unwrap()), ["11", "12"]);
         let beyond = Some(Position { file: u64::MAX, offset: u64::MAX });
-        assert_eq!(files.read(&wanted(0, 2), beyond, 1 << 20).unwrap().decisions, []);
+        assert!(files.read(&wanted(0, 2), beyond, 1 << 20).unwrap().lines.is_empty());
     }
 
     #[test]
@@ -375,7 +387,7 @@ mod tests {
         let part = files.keep_bytes / PARTS + u64::try_from(BATCH * 400).unwrap();
         assert!(sizes <= files.keep_bytes + part, "{sizes} bytes are kept");
         let page = files.read(&wanted(0, usize::MAX), None, usize::MAX).unwrap();
-        let times: Vec<u64> = page.decisions.iter().map(|decision| decision.time_ns).collect();
+        let times: Vec<u64> = Decisions::read(&page.lines).map(|decision| decision.time_ns).collect();
         let first = *times.first().unwrap();
         assert!(first > 0 && times.iter().copied().eq(first..count), "the latest are kept, each once");
         let kept = fs::read_to_string(files.path(*begun.last().unwrap())).unwrap();

@@ -3,17 +3,22 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use clap::Args;
-use platform_proto::plugin::v1::{Decision, DecisionsRequest};
+use platform_dataplane as kept;
+use platform_proto::plugin::v1::{Asker, Decision, DecisionsRequest, DecisionsResponse, HeaderValue};
 use prost_types::Timestamp;
+use serde_json::Value;
 
 use crate::{
     cli::{
         Context,
         client::{Client, TIMEOUT},
+        document,
         failure::{Exit, Failure},
         kv::time,
         output::from_json,
@@ -65,23 +70,30 @@ impl List {
 }
 
 /// What a decision came to, in short.
-pub(super) fn told(decision: &Decision) -> String {
-    let outcome = decision.outcome.clone().unwrap_or_default();
-    match (outcome.fault.as_str(), outcome.allowed) {
+pub(super) fn told(fault: &str, allowed: bool, status: u16) -> String {
+    match (fault, allowed) {
         ("", true) => "allow".to_owned(),
-        ("", false) => format!("deny {}", outcome.status),
+        ("", false) => format!("deny {status}"),
         (fault, _) => format!("fault {fault}"),
     }
 }
 
 /// Subject of the caller; `-` for none.
-pub(super) fn subject(decision: &Decision) -> &str {
+pub(super) fn subject(decision: &kept::Decision) -> &str {
     decision.caller.as_ref().map(|caller| caller.subject.as_str()).filter(|subject| !subject.is_empty()).unwrap_or("-")
 }
 
+/// A unix time in nanoseconds; none for 0.
+pub(super) fn moment_of(time_ns: u64) -> Option<Timestamp> {
+    (time_ns > 0).then(|| (UNIX_EPOCH + Duration::from_nanos(time_ns)).into())
+}
+
 fn line(decision: &Decision) -> String {
-    let (when, what, who) = (time(decision.time), told(decision), subject(decision));
-    let reason = decision.outcome.as_ref().map(|outcome| outcome.reason.as_str()).filter(|reason| !reason.is_empty());
+    let decision = as_kept(decision.clone());
+    let outcome = &decision.outcome;
+    let what = told(&outcome.fault, outcome.allowed, outcome.status);
+    let (when, who) = (time(moment_of(decision.time_ns)), subject(&decision));
+    let reason = Some(outcome.reason.as_str()).filter(|reason| !reason.is_empty());
     let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let line = format!("{when}  {what}  {} {} by {who}{reason}", decision.action, decision.target);
     // What a client sent must not move the cursor of a terminal.
@@ -111,7 +123,7 @@ pub(super) enum Source {
 impl Source {
     /// The decisions of a slot since then.
     pub(super) fn daemon(client: Client, slot: String, since: Option<Timestamp>) -> Self {
-        let request = Some(DecisionsRequest { slot, since, limit: PAGE, page_token: String::new() });
+        let request = Some(DecisionsRequest { slot, since, limit: PAGE, ..Default::default() });
         Self::Daemon { client: Box::new(client), request }
     }
 
@@ -125,41 +137,120 @@ impl Source {
     /// The next page, which may be empty; none after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Decision>>, Failure> {
         match self {
-            Self::Daemon { client, request } => {
-                let Some(asked) = request.take() else { return Ok(None) };
-                let asked_next = asked.clone();
-                let page = client.call(client.plugins().decisions(client.request(TIMEOUT, asked))).await?;
-                if !page.next_page_token.is_empty() {
-                    *request = Some(DecisionsRequest { page_token: page.next_page_token, ..asked_next });
-                }
-                Ok(Some(page.decisions))
-            }
-            Self::File { path, lines, number } => {
-                let mut page = Vec::new();
-                let mut line = String::new();
-                while page.len() < PAGE as usize {
-                    line.clear();
-                    let unreadable =
-                        |error| Failure::usage(format!("can't read `{}`: {}", path.display(), words::of(&error)));
-                    if lines.by_ref().take(LINE_BYTES).read_line(&mut line).map_err(unreadable)? == 0 {
-                        break;
-                    }
-                    *number += 1;
-                    let text = line.trim();
-                    if text.is_empty() {
-                        continue;
-                    }
-                    let decision = from_json(MESSAGE, text).map_err(|why| {
-                        let message = format!(
-                            "`{}` line {number} is no decision: {why}; write the file with `platform plugin decisions --output json`",
-                            path.display()
-                        );
-                        Failure::usage(message)
-                    })?;
-                    page.push(decision);
-                }
-                Ok((!page.is_empty()).then_some(page))
-            }
+            Self::Daemon { client, request } => Ok(page(client, request, false).await?.map(|page| page.decisions)),
+            Self::File { path, lines, number } => decisions_of(path, lines, number),
         }
     }
+
+    /// The same for who reads many.
+    pub(super) async fn next_kept(&mut self) -> Result<Option<Page>, Failure> {
+        match self {
+            Self::Daemon { client, request } => {
+                Ok(page(client, request, true).await?.map(|page| Page::Lines(page.lines)))
+            }
+            Self::File { path, lines, number } => Ok(decisions_of(path, lines, number)?.map(Page::Decisions)),
+        }
+    }
+}
+
+/// Decisions that are not read yet.
+pub(super) enum Page {
+    /// As a daemon keeps them.
+    Lines(Bytes),
+    /// As they are told.
+    Decisions(Vec<Decision>),
+}
+
+impl Page {
+    /// Reads them.
+    pub(super) fn read(self) -> impl Iterator<Item = kept::Decision> + Send {
+        let (lines, told) = match self {
+            Self::Lines(lines) => (lines, Vec::new()),
+            Self::Decisions(decisions) => (Bytes::new(), decisions),
+        };
+        kept::Decisions::read(lines).chain(told.into_iter().map(as_kept))
+    }
+}
+
+async fn page(
+    client: &Client, request: &mut Option<DecisionsRequest>, as_lines: bool,
+) -> Result<Option<DecisionsResponse>, Failure> {
+    let Some(asked) = request.take() else { return Ok(None) };
+    let asked = DecisionsRequest { as_lines, ..asked };
+    let asked_next = asked.clone();
+    let page = client.call(client.plugins().decisions(client.request(TIMEOUT, asked))).await?;
+    if !page.next_page_token.is_empty() {
+        *request = Some(DecisionsRequest { page_token: page.next_page_token.clone(), ..asked_next });
+    }
+    Ok(Some(page))
+}
+
+fn decisions_of(
+    path: &Path, lines: &mut BufReader<File>, number: &mut usize,
+) -> Result<Option<Vec<Decision>>, Failure> {
+    let mut page = Vec::new();
+    let mut line = String::new();
+    while page.len() < PAGE as usize {
+        line.clear();
+        let unreadable = |error| Failure::usage(format!("can't read `{}`: {}", path.display(), words::of(&error)));
+        if lines.by_ref().take(LINE_BYTES).read_line(&mut line).map_err(unreadable)? == 0 {
+            break;
+        }
+        *number += 1;
+        let text = line.trim();
+        if text.is_empty() {
+            continue;
+        }
+        let decision = from_json(MESSAGE, text).map_err(|why| {
+            let message = format!(
+                "`{}` line {number} is no decision: {why}; write the file with `platform plugin decisions --output json`",
+                path.display()
+            );
+            Failure::usage(message)
+        })?;
+        page.push(decision);
+    }
+    Ok((!page.is_empty()).then_some(page))
+}
+
+/// A decision as a daemon keeps it.
+fn as_kept(told: Decision) -> kept::Decision {
+    let headers = |headers: Vec<HeaderValue>| headers.into_iter().map(|header| (header.name, header.value)).collect();
+    let outcome = told.outcome.unwrap_or_default();
+    kept::Decision {
+        interface: told.interface,
+        slot: told.slot,
+        time_ns: told.time.map_or(0, nanoseconds),
+        namespace: told.namespace,
+        caller: told.caller.map(asker),
+        action: told.action,
+        target: told.target,
+        headers: told.headers.into_iter().collect(),
+        attributes: told.attributes.into_iter().collect(),
+        redacted: told.redacted.into_iter().collect(),
+        outcome: kept::DecisionOutcome {
+            allowed: outcome.allowed,
+            reason: outcome.reason,
+            status: u16::try_from(outcome.status).unwrap_or_default(),
+            set_headers: headers(outcome.set_headers),
+            remove_headers: outcome.remove_headers,
+            response_headers: headers(outcome.response_headers),
+            decided_by: outcome.decided_by,
+            generation: outcome.generation,
+            fault: outcome.fault,
+        },
+    }
+}
+
+fn asker(told: Asker) -> kept::Asker {
+    let claims = match told.claims.map(document::to_json) {
+        Some(Value::Object(claims)) => claims,
+        _ => serde_json::Map::new(),
+    };
+    kept::Asker { subject: told.subject, roles: told.roles.into_iter().collect(), claims }
+}
+
+fn nanoseconds(time: Timestamp) -> u64 {
+    let seconds = u64::try_from(time.seconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.nanos).unwrap_or(0))
 }

@@ -7,21 +7,22 @@ mod again;
 mod html;
 mod report;
 
-use std::{fs, path::PathBuf, sync::Arc, thread};
+use std::{fs, path::PathBuf, pin::pin, sync::Arc, thread};
 
 use clap::Args;
+use futures::{StreamExt as _, stream};
 use platform_base::clock;
 use platform_capability::SlotKind;
 use platform_control::parse_mode;
 use platform_dataplane::SlotName;
-use platform_proto::plugin::v1::{Decision, GetSlotRequest};
+use platform_proto::plugin::v1::GetSlotRequest;
 use prost_types::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{
     COMPONENT_BYTES,
-    decisions::Source,
+    decisions::{Page, Source},
     trial::{Trial, refused},
 };
 use crate::{
@@ -37,9 +38,6 @@ use crate::{
 };
 use again::{Again, ask};
 use report::{About, Report};
-
-/// Fewest decisions that are worth a task of their own.
-const CHUNK_MIN: usize = 64;
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
@@ -95,13 +93,14 @@ impl Replay {
 
         let begun = clock::now();
         let mut report = Report::new(self.examples);
-        let mut page = source.next().await?;
-        while let Some(decisions) = page {
-            // The next page is read while this one is asked.
-            let (next, answers) = tokio::join!(source.next(), again(&trial, decisions));
-            answers.into_iter().for_each(|answer| report.add(answer));
+        // Pages are asked again on all cores, in as many tasks, while the next are read.
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let pages = stream::unfold(&mut source, async |source| Some((source.next_kept().await.transpose()?, source)));
+        let mut parts =
+            pin!(pages.map(async |page| Ok::<_, Failure>(again(&trial, page?, self.examples).await)).buffered(workers));
+        while let Some(part) = parts.next().await {
+            report.merge(part?);
             progress.update(format!("replaying, {} decisions", report.replayed()));
-            page = next?;
         }
         report.took(clock::now().saturating_duration_since(begun));
         drop(progress);
@@ -179,32 +178,18 @@ async fn bound(context: &Context, client: &Client, slot: &SlotName) -> Result<Op
     }))
 }
 
-/// Asks decisions again, on all cores.
-async fn again(trial: &Trial, decisions: Vec<Decision>) -> Vec<Again> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let chunk = decisions.len().div_ceil(workers).max(CHUNK_MIN);
-    let count = decisions.len();
-    let mut rest = decisions;
-    let mut answers = Vec::new();
-    while !rest.is_empty() {
-        let others = rest.split_off(chunk.min(rest.len()));
-        let mine = std::mem::replace(&mut rest, others);
-        let (done, answer) = oneshot::channel();
-        let plane = Arc::clone(trial.plane());
-        trial.tasks().spawn("replay", async move {
-            let mut again = Vec::with_capacity(mine.len());
-            for decision in mine {
-                again.push(ask(&plane, decision).await);
-            }
-            // Nobody waits any more when the command ended.
-            let _ = done.send(again);
-        });
-        answers.push(answer);
-    }
-    let mut again = Vec::with_capacity(count);
-    for answer in answers {
-        // A task that panicked has answered nothing.
-        again.extend(answer.await.unwrap_or_default());
-    }
-    again
+/// Asks decisions again, in a task of their own.
+async fn again(trial: &Trial, page: Page, examples: usize) -> Report {
+    let (done, answer) = oneshot::channel();
+    let plane = Arc::clone(trial.plane());
+    trial.tasks().spawn("replay", async move {
+        let mut report = Report::new(examples);
+        for decision in page.read() {
+            report.add(ask(&plane, decision).await);
+        }
+        // Nobody waits any more when the command ended.
+        let _ = done.send(report);
+    });
+    // A task that panicked has answered nothing.
+    answer.await.unwrap_or_else(|_| Report::new(examples))
 }

@@ -27,16 +27,21 @@ pub(super) async fn page(
     })?;
     let since_ns = request.since.as_ref().map_or(0, milliseconds).saturating_mul(1_000_000);
     let wanted = Wanted { slot, since_ns, limit: usize::try_from(page.limit).unwrap_or(usize::MAX) };
-    let Decisions { decisions, next } = recorder.read(wanted, after).await.map_err(|error| {
+    let Decisions { lines, next } = recorder.read(wanted, after).await.map_err(|error| {
         Fault::new(
             Code::Internal,
             "DECISIONS_UNREADABLE",
             format!("the decisions that were kept can't be read: {error}"),
         )
     })?;
-    let decisions = decisions.into_iter().map(decision).collect();
     let next_page_token = next.map(|next| token(&next.to_string())).unwrap_or_default();
-    Ok(proto::DecisionsResponse { decisions, next_page_token })
+    Ok(match request.as_lines {
+        true => proto::DecisionsResponse { lines: lines.into(), next_page_token, ..Default::default() },
+        false => {
+            let decisions = Decisions::read(&lines).map(decision).collect();
+            proto::DecisionsResponse { decisions, next_page_token, ..Default::default() }
+        }
+    })
 }
 
 fn decision(kept: Decision) -> proto::Decision {

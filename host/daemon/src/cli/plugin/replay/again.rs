@@ -12,14 +12,10 @@ use std::{
 
 use platform_base::clock;
 use platform_capability::{
-    CallContext, Caller,
+    CallContext,
     auth::{Facts, INTERFACE},
 };
-use platform_dataplane::{Plane, REDACTED, Verdict};
-use platform_proto::plugin::v1::{Asker, Decision, HeaderValue, Outcome};
-use serde_json::Value;
-
-use crate::cli::document;
+use platform_dataplane::{Asker, Decision, DecisionOutcome, Plane, REDACTED, Verdict};
 
 /// Time for one decision.
 const TIME: Duration = Duration::from_secs(5);
@@ -80,14 +76,14 @@ pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
     let facts = Arc::new(Kept {
         headers: std::mem::take(&mut decision.headers),
         attributes: std::mem::take(&mut decision.attributes),
-        redacted: std::mem::take(&mut decision.redacted).into_iter().collect(),
+        redacted: std::mem::take(&mut decision.redacted),
         asked_redacted: AtomicBool::new(false),
     });
     let call = CallContext {
-        caller: decision.caller.take().map(caller).map(Arc::new),
+        caller: decision.caller.take().map(|caller| Arc::new(caller.into())),
         namespace: decision.namespace.as_str().into(),
         deadline: clock::now() + TIME,
-        time_ns: decision.time.map_or(0, nanoseconds),
+        time_ns: decision.time_ns,
         traceparent: None,
         fence: None,
         reads_only: true,
@@ -101,32 +97,20 @@ pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
     Again { decision, verdict: Some(verdict), asked_redacted }
 }
 
-fn caller(asker: Asker) -> Caller {
-    let claims = match asker.claims.map(document::to_json) {
-        Some(Value::Object(claims)) => claims,
-        _ => serde_json::Map::new(),
-    };
-    Caller { subject: asker.subject, roles: asker.roles.into_iter().collect(), claims }
-}
-
-fn nanoseconds(time: prost_types::Timestamp) -> u64 {
-    let seconds = u64::try_from(time.seconds).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.nanos).unwrap_or(0))
-}
-
 /// Whether headers differ. What was left out is only known to have been there.
-fn headers_differ(kept: &[HeaderValue], now: &[(String, String)]) -> bool {
-    let left_out =
-        |name: &str| kept.iter().any(|header| header.name.eq_ignore_ascii_case(name) && header.value == REDACTED);
+fn headers_differ(kept: &[(String, String)], now: &[(String, String)]) -> bool {
+    if kept.is_empty() && now.is_empty() {
+        return false;
+    }
+    let left_out = |name: &str| kept.iter().any(|(kept, value)| kept.eq_ignore_ascii_case(name) && value == REDACTED);
     let value = |name: &str, value: &str| if left_out(name) { REDACTED.to_owned() } else { value.to_owned() };
-    let kept: BTreeSet<_> =
-        kept.iter().map(|header| (header.name.to_ascii_lowercase(), header.value.clone())).collect();
+    let kept: BTreeSet<_> = kept.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let now: BTreeSet<_> = now.iter().map(|(name, given)| (name.to_ascii_lowercase(), value(name, given))).collect();
     kept != now
 }
 
 /// Whether a gateway would have done something else with the headers.
-pub(super) fn other_headers(kept: &Outcome, now: &Verdict) -> bool {
+pub(super) fn other_headers(kept: &DecisionOutcome, now: &Verdict) -> bool {
     let removed = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<BTreeSet<_>>();
     headers_differ(&kept.set_headers, &now.set_headers)
         || headers_differ(&kept.response_headers, &now.response_headers)
@@ -139,8 +123,8 @@ mod tests {
 
     #[test]
     fn headers_are_compared_as_far_as_they_are_known() {
-        let kept = |name: &str, value: &str| vec![HeaderValue { name: name.to_owned(), value: value.to_owned() }];
-        let now = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let kept = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let now = kept;
         assert!(!headers_differ(&kept("X-A", "1"), &now("x-a", "1")));
         assert!(headers_differ(&kept("x-a", "1"), &now("x-a", "2")));
         assert!(headers_differ(&kept("x-a", "1"), &[]));

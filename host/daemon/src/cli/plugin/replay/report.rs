@@ -4,8 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use platform_proto::plugin::v1::Decision;
-use prost_types::Timestamp;
+use platform_dataplane::Decision;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +12,7 @@ use super::again::{Again, other_headers};
 use crate::cli::{
     kv::time,
     output::{Output, show},
-    plugin::decisions::{subject, told},
+    plugin::decisions::{moment_of, subject, told},
 };
 
 /// Changes that are told apart; more are counted together.
@@ -42,8 +41,9 @@ pub(super) struct Report {
     unknown: u64,
     other_reasons: u64,
     asked_redacted: u64,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
+    /// Unix times in nanoseconds.
+    first: Option<u64>,
+    last: Option<u64>,
     changes: HashMap<Change, Tally>,
     further: u64,
     took: Duration,
@@ -167,27 +167,27 @@ impl Report {
             self.unknown += 1;
             return;
         };
-        self.first = self.first.or(decision.time);
-        self.last = decision.time.or(self.last);
+        self.first = self.first.or(Some(decision.time_ns));
+        self.last = Some(decision.time_ns);
         self.asked_redacted += u64::from(asked_redacted);
-        let outcome = decision.outcome.clone().unwrap_or_default();
-        let after = match (verdict.fault, verdict.allowed) {
-            (Some(fault), _) => format!("fault {fault}"),
-            (None, true) => "allow".to_owned(),
-            (None, false) => format!("deny {}", verdict.status),
-        };
-        let change = Change {
-            before: told(&decision),
-            after,
-            other_headers: other_headers(&outcome, &verdict),
-            rule_before: outcome.reason,
-            rule_after: verdict.reason,
-        };
-        if change.before == change.after && !change.other_headers {
+        let outcome = &decision.outcome;
+        let fault = verdict.fault.unwrap_or_default();
+        let other_headers = other_headers(outcome, &verdict);
+        let is_same = outcome.fault == fault
+            && (!fault.is_empty()
+                || (outcome.allowed == verdict.allowed && (verdict.allowed || outcome.status == verdict.status)));
+        if is_same && !other_headers {
             self.same += 1;
-            self.other_reasons += u64::from(change.rule_before != change.rule_after);
+            self.other_reasons += u64::from(outcome.reason != verdict.reason);
             return;
         }
+        let change = Change {
+            before: told(&outcome.fault, outcome.allowed, outcome.status),
+            after: told(fault, verdict.allowed, verdict.status),
+            other_headers,
+            rule_before: outcome.reason.clone(),
+            rule_after: verdict.reason,
+        };
         self.changed += 1;
         self.failed += u64::from(verdict.fault.is_some());
         if self.changes.len() >= CHANGES_MAX && !self.changes.contains_key(&change) {
@@ -197,14 +197,34 @@ impl Report {
         self.changes.entry(change).or_default().add(decision, asked_redacted, self.examples);
     }
 
+    /// Takes note of what another report says of later decisions.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.same += later.same;
+        self.changed += later.changed;
+        self.failed += later.failed;
+        self.unknown += later.unknown;
+        self.other_reasons += later.other_reasons;
+        self.asked_redacted += later.asked_redacted;
+        self.further += later.further;
+        self.first = self.first.or(later.first);
+        self.last = later.last.or(self.last);
+        for (change, tally) in later.changes {
+            if self.changes.len() >= CHANGES_MAX && !self.changes.contains_key(&change) {
+                self.further += tally.count;
+            } else {
+                self.changes.entry(change).or_default().merge(tally, self.examples);
+            }
+        }
+    }
+
     /// The most frequent changes first.
     pub(super) fn summary(&self, about: &About) -> Summary {
         let mut changes: Vec<Told> = self.changes.iter().map(|(change, tally)| tally.told(change)).collect();
         changes.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.order().cmp(&b.order())));
         Summary {
             about: about.clone(),
-            since: time(self.first),
-            until: time(self.last),
+            since: time(self.first.and_then(moment_of)),
+            until: time(self.last.and_then(moment_of)),
             took_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             replayed: self.replayed(),
             same: self.same,
@@ -223,18 +243,22 @@ impl Tally {
     fn add(&mut self, decision: Decision, asked_redacted: bool, examples: usize) {
         self.count += 1;
         self.asked_redacted += u64::from(asked_redacted);
-        for (counts, name) in [(&mut self.subjects, subject(&decision)), (&mut self.paths, &decision.target)] {
-            if let Some(count) = counts.get_mut(name) {
-                *count += 1;
-            } else if counts.len() < COUNTED_MAX {
-                counts.insert(name.to_owned(), 1);
-            }
-        }
+        count(&mut self.subjects, subject(&decision), 1);
+        count(&mut self.paths, &decision.target, 1);
         if self.examples.len() < examples {
             let subject = subject(&decision).to_owned();
-            let Decision { action, target, .. } = decision;
-            self.examples.push(Example { time: time(decision.time), subject, action, target });
+            let Decision { action, target, time_ns, .. } = decision;
+            self.examples.push(Example { time: time(moment_of(time_ns)), subject, action, target });
         }
+    }
+
+    fn merge(&mut self, later: Self, examples: usize) {
+        self.count += later.count;
+        self.asked_redacted += later.asked_redacted;
+        later.subjects.iter().for_each(|(name, times)| count(&mut self.subjects, name, *times));
+        later.paths.iter().for_each(|(name, times)| count(&mut self.paths, name, *times));
+        self.examples.extend(later.examples);
+        self.examples.truncate(examples);
     }
 
     fn told(&self, change: &Change) -> Told {
@@ -246,6 +270,15 @@ impl Tally {
             paths: most(&self.paths),
             examples: self.examples.clone(),
         }
+    }
+}
+
+/// Counts what was seen so many times more.
+fn count(counts: &mut HashMap<String, u64>, name: &str, times: u64) {
+    if let Some(count) = counts.get_mut(name) {
+        *count += times;
+    } else if counts.len() < COUNTED_MAX {
+        counts.insert(name.to_owned(), times);
     }
 }
 
@@ -351,16 +384,16 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use platform_dataplane::Verdict;
-    use platform_proto::plugin::v1::{Asker, Outcome};
+    use platform_dataplane::{Asker, DecisionOutcome, Verdict};
 
     use super::*;
     use crate::cli::output::Format;
 
     fn again(subject: &str, target: &str, before: bool, after: bool) -> Again {
-        let outcome = Outcome { allowed: before, status: if before { 200 } else { 403 }, ..Outcome::default() };
+        let status = if before { 200 } else { 403 };
+        let outcome = DecisionOutcome { allowed: before, status, ..DecisionOutcome::default() };
         let caller = Some(Asker { subject: subject.to_owned(), ..Asker::default() });
-        let decision = Decision { caller, target: target.to_owned(), outcome: Some(outcome), ..Decision::default() };
+        let decision = Decision { caller, target: target.to_owned(), outcome, ..Decision::default() };
         let verdict = Verdict {
             allowed: after,
             reason: "a rule".to_owned(),
@@ -411,7 +444,32 @@ mod tests {
             one.verdict.as_mut().unwrap().reason = number.to_string();
             report.add(one);
         }
-        let summary = summary(&report);
-        assert_eq!((summary.changes.len(), summary.further, summary.changed), (CHANGES_MAX, 10, 510));
+        let mut other = Report::new(1);
+        for number in 0..4 {
+            let mut one = again("ada", "/a", false, true);
+            one.verdict.as_mut().unwrap().reason = number.to_string();
+            other.add(one);
+        }
+        let mut both = Report::new(1);
+        both.merge(report);
+        both.merge(other);
+        let summary = summary(&both);
+        assert_eq!((summary.changes.len(), summary.further, summary.changed), (CHANGES_MAX, 14, 514));
+    }
+
+    #[test]
+    fn reports_of_parts_come_to_the_report_of_the_whole() {
+        let (mut whole, mut parts) = (Report::new(3), Report::new(3));
+        for part in 0..5 {
+            let mut report = Report::new(3);
+            for number in part * 20..(part + 1) * 20 {
+                let one =
+                    || again(&format!("user-{}", number % 7), &format!("/{number}"), number % 2 == 0, number % 3 == 0);
+                whole.add(one());
+                report.add(one());
+            }
+            parts.merge(report);
+        }
+        assert_eq!(summary(&parts).to_json(), summary(&whole).to_json());
     }
 }
