@@ -117,6 +117,7 @@ impl Front {
             slots: &slots,
             webhooks: &webhooks,
             recorder: self.plane.recorder(),
+            marketplace: self.market.as_ref().map(|market| &*market.marketplace),
             ready,
         };
         let text = metrics::text(format, &told);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use platform_dataplane::{BUCKETS_US, EntryStatus, Recorder, RolloutStatus, SlotStatus, Trial};
+use platform_marketplace::Marketplace;
 use platform_proto::code;
 use platform_webhook::{Progress, State};
 use prost_reflect::DescriptorPool;
@@ -73,12 +74,13 @@ pub(crate) struct Told<'a> {
     pub(crate) slots: &'a [SlotStatus],
     pub(crate) webhooks: &'a [platform_webhook::Status],
     pub(crate) recorder: Option<&'a Recorder>,
+    pub(crate) marketplace: Option<&'a Marketplace>,
     pub(crate) ready: bool,
 }
 
 /// Everything as text.
 pub(crate) fn text(format: Format, told: &Told<'_>) -> String {
-    let Told { requests, checks, slots, webhooks, recorder, ready } = *told;
+    let Told { requests, checks, slots, webhooks, recorder, marketplace, ready } = *told;
     let mut exposition = Exposition::new(format);
     let out = &mut exposition;
     out.gauge("platform_ready", "Whether every bound slot serves.").sample(&[], ready.into());
@@ -94,6 +96,9 @@ pub(crate) fn text(format: Format, told: &Told<'_>) -> String {
     }
     write_slots(out, slots);
     write_webhooks(out, webhooks);
+    if let Some(marketplace) = marketplace {
+        write_marketplace(out, marketplace);
+    }
     write_process(out);
     exposition.finish()
 }
@@ -210,6 +215,20 @@ fn write_rollouts(out: &mut Exposition, names: &[(String, &SlotStatus)]) {
     counter("platform_rollout_dropped", "Questions that a shadow was not asked.", |tried| tried.compared.dropped);
 }
 
+/// What the registry was asked. Names of repositories are left out: there may be many.
+fn write_marketplace(out: &mut Exposition, marketplace: &Marketplace) {
+    let traffic = marketplace.traffic();
+    let mut family = out.counter("platform_registry_requests", "Requests to the registry by operation and status.");
+    for (operation, status, count) in traffic.requests() {
+        let status = if status == 0 { "other".to_owned() } else { status.to_string() };
+        family.sample(&[("operation", operation.name()), ("status", &status)], count);
+    }
+    out.counter("platform_registry_bytes_in", "Bytes that were sent to the registry.").sample(&[], traffic.bytes_in());
+    out.counter("platform_registry_bytes_out", "Bytes that the registry gave.").sample(&[], traffic.bytes_out());
+    let open = u64::try_from(marketplace.uploads_open()).unwrap_or(u64::MAX);
+    out.gauge("platform_registry_uploads_open", "Uploads that are open.").sample(&[], open);
+}
+
 /// What webhooks did. URLs are left out: they may hold secrets.
 fn write_webhooks(out: &mut Exposition, webhooks: &[platform_webhook::Status]) {
     let labels: Vec<[(&str, &str); 3]> = webhooks
@@ -262,8 +281,15 @@ mod tests {
         requests.record("/platform.kv.v1.Kv/Get", Code::NotFound, Duration::from_micros(120));
         requests.record("/nobody/knows", Code::Ok, Duration::from_secs(60));
         let checks = Counts::default();
-        let told =
-            Told { requests: &requests, checks: &checks, slots: &[], webhooks: &[], recorder: None, ready: true };
+        let told = Told {
+            requests: &requests,
+            checks: &checks,
+            slots: &[],
+            webhooks: &[],
+            recorder: None,
+            marketplace: None,
+            ready: true,
+        };
         let text = text(Format::Prometheus, &told);
         assert!(
             text.contains("platform_requests_total{method=\"/platform.kv.v1.Kv/Get\",code=\"NOT_FOUND\"} 1\n"),

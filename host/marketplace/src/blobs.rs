@@ -50,6 +50,13 @@ pub(crate) fn folder(path: &Path) -> Result<()> {
     made.map_err(|error| Error::disk(path, &error))
 }
 
+/// Makes a folder that only its owner reads, and removes what is in it.
+pub(crate) fn emptied(path: &Path) -> Result<()> {
+    let emptied = if path.exists() { fs::remove_dir_all(path) } else { Ok(()) };
+    emptied.map_err(|error| Error::disk(path, &error))?;
+    folder(path)
+}
+
 impl Blobs {
     /// Uses a folder, and removes what is not whole. Blocks.
     pub(crate) fn open(path: PathBuf, storage: Arc<dyn Storage>) -> Result<Self> {
@@ -100,6 +107,15 @@ impl Blobs {
             Some(file) => Ok(Some(file)),
             None => self.fetch(digest).await,
         }
+    }
+
+    /// Where the file with the bytes lies, for another process; none when they are nowhere.
+    pub(crate) async fn local(&self, digest: Digest) -> Result<Option<PathBuf>> {
+        if self.file(digest).await?.is_none() {
+            return Ok(None);
+        }
+        let path = self.path(digest);
+        std::path::absolute(&path).map(Some).map_err(|error| Error::disk(&path, &error))
     }
 
     /// Brings bytes here that another daemon took.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Settings of the marketplace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Whether there is one.
@@ -14,8 +14,32 @@ pub struct Config {
     pub anonymous_pull: bool,
     /// Whether versions are listed, and found by their tags, only when a key signed them that owns the name.
     pub require_signatures: bool,
+    /// Whether components are tried in a sandbox when they were published: whether they keep the promises of their slot's interface, and what their calls take.
+    pub trials: bool,
+    /// Whether versions are listed, and found by their tags, only when their component passed.
+    pub require_conformance: bool,
     /// How much it takes.
     pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            anonymous_pull: false,
+            require_signatures: false,
+            trials: true,
+            require_conformance: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether what was published is listed only when it was judged to be good enough.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.require_signatures || self.require_conformance
+    }
 }
 
 /// How much the marketplace takes.
@@ -32,6 +56,8 @@ pub struct Limits {
     pub upload_ms: u64,
     /// How long the next bytes of a body may take, in milliseconds.
     pub idle_ms: u64,
+    /// How long trying a component may take, in milliseconds.
+    pub trial_ms: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +69,7 @@ impl Default for Limits {
             uploads_max: 64,
             upload_ms: 3_600_000,
             idle_ms: 60_000,
+            trial_ms: 300_000,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     marketplace::Marketplace,
     route::{self, Route},
+    traffic::{Operation, Traffic},
 };
 
 /// An answer.
@@ -81,6 +82,18 @@ impl Marketplace {
         Route::of(path).is_some()
     }
 
+    /// What was asked of it and what it moved.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Uploads that are open.
+    #[must_use]
+    pub fn uploads_open(&self) -> usize {
+        self.uploads.count()
+    }
+
     /// Answers a request.
     pub async fn answer<B>(&self, who: &Who, request: Request<B>) -> Answer
     where
@@ -88,12 +101,14 @@ impl Marketplace {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let mut answer = match self.route(who, &parts, body).await {
+        let operation = Operation::of(&route_of(&parts), &parts.method);
+        let mut answer = match self.route(who, &parts, self.traffic.incoming(body)).await {
             Ok(answer) => answer,
             Err(error) => refusal(&error, parts.method == Method::HEAD),
         };
         answer.headers_mut().insert(VERSION, HeaderValue::from_static("registry/2.0"));
-        answer
+        self.traffic.count(operation, answer.status());
+        answer.map(|body| self.traffic.outgoing(body))
     }
 
     async fn route<B>(&self, who: &Who, parts: &Parts, body: B) -> Result<Answer>
@@ -101,8 +116,7 @@ impl Marketplace {
         B: Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let unknown = || Err(Error::Unsupported("the registry is at `/v2/`".to_owned()));
-        let route = Route::of(parts.uri.path()).unwrap_or_else(unknown);
+        let route = route_of(parts);
         // Whoever asks nothing in particular learns that there are tokens: clients take it from here how to go on, also where pulling needs none.
         let is_base = matches!(route, Ok(Route::Base));
         self.permit(who, demand(&route, &parts.method), is_base)?;
@@ -146,6 +160,12 @@ impl Marketplace {
             }
         }
     }
+}
+
+/// What a request is about.
+fn route_of(parts: &Parts) -> Result<Route> {
+    let unknown = || Err(Error::Unsupported("the registry is at `/v2/`".to_owned()));
+    Route::of(parts.uri.path()).unwrap_or_else(unknown)
 }
 
 /// What a request takes.

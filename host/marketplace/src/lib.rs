@@ -6,7 +6,8 @@
 //!
 //! In reading order: [`Config`], `name` (what names, tags and references are), `route` (what a path asks for), `range`, [`Error`], then what is kept:
 //! `blobs` (bytes), `uploads` (bytes that come in), `table` (all else), `manifest` (what a manifest names), `store` (the operations), `sweep` (what nothing names any more),
-//! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `publish` (the gates), `search`, `downloads`, and `http`, which answers requests.
+//! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `report` (what came of trying a component), `tester` and `trying` (how that comes about),
+//! `publish` (the gates), `attachments` (what was published beside a component), `search`, `downloads`, and `http`, which answers requests and counts them (`traffic`).
 
 mod config;
 
@@ -24,20 +25,32 @@ mod manifest;
 mod store;
 mod sweep;
 
-mod downloads;
 mod listing;
 mod owner;
-mod publish;
-mod search;
 mod signatures;
 
+mod report;
+mod tester;
+mod trying;
+
+mod attachments;
+mod downloads;
+mod publish;
+mod search;
+
 mod http;
+mod traffic;
+
 mod marketplace;
 
+pub use attachments::Attachment;
 pub use config::{Config, Limits};
 pub use error::{Error, Result};
 pub use http::{Access, Answer, Who};
 pub use listing::{Listing, Version, in_words};
 pub use marketplace::{Marketplace, Parts};
 pub use name::{InvalidName, RepositoryName, Selector, Tag};
-pub use search::{Found, QUERY_BYTES_MAX, Query};
+pub use report::{Broken, Figures, Report, Verdict};
+pub use search::{Details, Found, QUERY_BYTES_MAX, Query};
+pub use tester::Tester;
+pub use traffic::{Operation, Traffic};

@@ -9,6 +9,8 @@ use platform_runtime::Digest;
 use semver::Version as Semver;
 use serde::{Deserialize, Serialize};
 
+use crate::report::Report;
+
 /// Most warnings that are kept.
 const WARNINGS_MAX: usize = 10;
 
@@ -47,6 +49,9 @@ pub struct Version {
     pub signer: Option<Digest>,
     /// Why it is not listed; none when it is.
     pub unlisted: Option<String>,
+    /// What came of trying it; none when it was not tried yet.
+    #[serde(default)]
+    pub report: Option<Report>,
 }
 
 /// What is listed under a name.
@@ -82,6 +87,7 @@ impl Version {
             warnings: facts.warnings.into_iter().take(WARNINGS_MAX).collect(),
             signer: None,
             unlisted: None,
+            report: None,
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Manifest {
     /// What it is, for whoever looks for what refers to something.
     pub(crate) artifact_type: Option<String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Its configuration.
+    pub(crate) config: Option<Digest>,
     /// Whether it says that it is a component's.
     pub(crate) is_component: bool,
 }
@@ -79,6 +81,7 @@ impl Manifest {
             (None, None) => return Err(wrong("it has no `mediaType`, and came without a `content-type`")),
         };
         let config_type = written.config.as_ref().and_then(|config| config.media_type.clone());
+        let config = written.config.as_ref().map(|config| crate::name::digest(&config.digest)).transpose()?;
         let (blobs, manifests) = match media_type.as_str() {
             MANIFEST | DOCKER_MANIFEST => {
                 let (Some(config), Some(layers), None) = (written.config, written.layers, written.manifests) else {
@@ -107,6 +110,7 @@ impl Manifest {
         let is_component = config_type.as_deref() == Some(platform_registry::WASM_CONFIG);
         Ok(Self {
             media_type,
+            config,
             is_component,
             blobs: sizes(blobs)?,
             manifests: sizes(manifests)?,

@@ -14,8 +14,10 @@ use crate::{
     blobs::{Blobs, blocking, folder},
     config::{Config, Limits},
     downloads::Downloads,
-    error::Result,
+    error::{Error, Result},
     store::Store,
+    tester::Tester,
+    traffic::Traffic,
     uploads::Uploads,
 };
 
@@ -42,6 +44,8 @@ pub struct Parts {
     pub config: Config,
     /// Whose signatures count.
     pub policy: Policy,
+    /// What tries components; none are tried without.
+    pub tester: Option<Tester>,
 }
 
 /// The registry and its index.
@@ -52,8 +56,12 @@ pub struct Marketplace {
     pub(crate) config: Config,
     pub(crate) policy: RwLock<Arc<Policy>>,
     pub(crate) judge_again: Notify,
+    pub(crate) try_again: Notify,
+    /// Where components are tried.
+    pub(crate) trials: PathBuf,
     pub(crate) inspections: Semaphore,
     pub(crate) downloads: Downloads,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Marketplace {
@@ -66,6 +74,8 @@ impl Marketplace {
         config.limits.manifest_bytes = config.limits.manifest_bytes.min(Limits::MANIFEST_BYTES_MAX);
         let (root, limits, storage) =
             (parts.data_dir.join("marketplace"), config.limits.clone(), Arc::clone(&parts.storage));
+        let trials = root.join("trials");
+        let trials = std::path::absolute(&trials).map_err(|error| Error::disk(&trials, &error))?;
         let (blobs, uploads) = blocking(move || {
             folder(&root)?;
             Ok((Blobs::open(root.join("blobs"), storage)?, Uploads::open(root.join("uploads"), limits)?))
@@ -77,8 +87,11 @@ impl Marketplace {
             config,
             policy: RwLock::new(Arc::new(parts.policy)),
             judge_again: Notify::new(),
+            try_again: Notify::new(),
+            trials,
             inspections: Semaphore::new(INSPECTIONS_MAX),
             downloads: Downloads::default(),
+            traffic: Arc::default(),
         });
         let (counts, stop) = (Arc::clone(&marketplace), parts.tasks.token());
         parts.tasks.spawn("marketplace counts", async move {
@@ -89,6 +102,10 @@ impl Marketplace {
         });
         parts.tasks.spawn_until_cancelled("marketplace signatures", Arc::clone(&marketplace).keep_judging());
         parts.tasks.spawn_until_cancelled("marketplace sweep", Arc::clone(&marketplace).tidy());
+        if let Some(tester) = parts.tester.filter(|_| marketplace.config.trials) {
+            let trials = Arc::clone(&marketplace);
+            parts.tasks.spawn_until_cancelled("marketplace trials", async move { trials.keep_trying(tester).await });
+        }
         Ok(marketplace)
     }
 

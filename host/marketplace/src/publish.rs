@@ -1,14 +1,14 @@
 //! What a component has to be to be published, and to be listed.
 //!
-//! Owns the gates: inspected when its manifest is pushed, judged by its signatures whenever they change. Must not know HTTP. Invariants: no component gets a tag here
-//! that no daemon of this version would take; with `require_signatures` a version is listed only when a key signed it that owns its name.
+//! Owns the gates: inspected when its manifest is pushed, judged by its signatures and what came of trying it whenever they change. Must not know HTTP. Invariants: no component gets a tag here
+//! that no daemon of this version would take; with `require_signatures` a version is listed only when a key signed it that owns its name, with `require_conformance` only when it passed.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use platform_base::clock;
 use platform_control::inspect::{self, COMPONENT_BYTES_MAX};
-use platform_registry::{component_of, signature_tag};
+use platform_registry::{component_of, interfaces_of, signature_tag};
 use platform_runtime::Digest;
 use platform_signing::Policy;
 use platform_storage::Condition;
@@ -21,12 +21,17 @@ use crate::{
     marketplace::Marketplace,
     name::{RepositoryName, Selector, Tag},
     owner::{Owner, folded},
+    report::Report,
     store::busy,
-    table::{Head, key, put, read, unchanged},
+    table::{Beside, Head, key, put, read, unchanged},
 };
 
 /// How often a change is tried again when another came between.
 const TRIES: usize = 64;
+/// Largest configuration of a component that is read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Imports that a refusal names.
+const NAMED_MAX: usize = 10;
 
 /// What is found of a version's signatures.
 struct Judgement {
@@ -34,6 +39,16 @@ struct Judgement {
     unlisted: Option<String>,
     /// The owner of its name, if that changes.
     owner: Option<Owner>,
+}
+
+impl Judgement {
+    /// The same where something else hinders too. A name is nobody's before a version is listed.
+    fn with(self, hindrance: Option<String>) -> Self {
+        match (self.unlisted, hindrance) {
+            (None, Some(why)) => Self { unlisted: Some(why), owner: None, ..self },
+            (unlisted, _) => Self { unlisted, ..self },
+        }
+    }
 }
 
 impl Marketplace {
@@ -47,13 +62,16 @@ impl Marketplace {
     pub(crate) async fn publish(
         &self, repository: &RepositoryName, selector: &Selector, manifest: &Manifest, bytes: &Bytes, by: &str,
     ) -> Result<Digest> {
-        let version = self.examine(repository, selector, manifest, bytes, by).await?;
+        let examined = self.examine(repository, selector, manifest, bytes, by).await?;
         let signed = self.signed(repository, selector, manifest).await?;
         for tag in &signed {
             self.refuse_strangers(repository, tag, bytes).await?;
         }
-        let digest = self.store.put(repository, selector, manifest, bytes, by, version.as_ref()).await?;
-        let own = version.and_then(|version| version.version.parse().ok());
+        let digest = self.store.put(repository, selector, manifest, bytes, by, examined.as_ref()).await?;
+        let own = examined.and_then(|(version, _)| version.version.parse().ok());
+        if own.is_some() {
+            self.try_again.notify_one();
+        }
         for tag in own.into_iter().chain(signed) {
             self.judge(repository, &tag).await?;
         }
@@ -63,7 +81,7 @@ impl Marketplace {
     /// Inspects a manifest that says that it is a component's; what is to be told of it when it is pushed as a version.
     async fn examine(
         &self, repository: &RepositoryName, selector: &Selector, manifest: &Manifest, bytes: &Bytes, by: &str,
-    ) -> Result<Option<Version>> {
+    ) -> Result<Option<(Version, Beside)>> {
         if !manifest.is_component {
             return Ok(None);
         }
@@ -79,14 +97,34 @@ impl Marketplace {
         let held =
             self.store.blobs.read(component, COMPONENT_BYTES_MAX as u64).await?.ok_or(Error::Missing(component))?;
         let facts = blocking(move || inspect::inspect(&held).map_err(Error::Rejected)).await?;
+        self.compare(manifest, &facts.imports).await?;
         let Selector::Tag(tag) = selector else { return Ok(None) };
-        let version = || Version::new(tag.as_str(), Digest::of(bytes), facts, clock::unix_ms(), by);
-        Ok(tag.is_version().then(version).map(|version| Version { unlisted: self.at_first(), ..version }))
+        if !tag.is_version() {
+            return Ok(None);
+        }
+        let beside = Beside { settings_schema: facts.manifest.settings_schema.clone() };
+        let version = Version::new(tag.as_str(), Digest::of(bytes), facts, clock::unix_ms(), by);
+        Ok(Some((Version { unlisted: self.at_first(), ..version }, beside)))
+    }
+
+    /// Refuses a configuration that leaves out what the component imports: it is what others decide by without reading the component.
+    async fn compare(&self, manifest: &Manifest, imports: &BTreeSet<String>) -> Result<()> {
+        let Some(config) = manifest.config else { return Ok(()) };
+        let bytes = self.store.blobs.read(config, CONFIG_BYTES_MAX).await?.ok_or(Error::Missing(config))?;
+        let Some(told) = interfaces_of(&bytes) else { return Ok(()) };
+        let hidden: Vec<&str> = imports.difference(&told.imports).map(String::as_str).take(NAMED_MAX).collect();
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        let hidden = hidden.join("`, `");
+        Err(Error::Manifest(format!(
+            "the configuration does not say that the component imports `{hidden}`; push it again with a tool that reads them from the component"
+        )))
     }
 
     /// Why a version is not listed before it was judged.
     fn at_first(&self) -> Option<String> {
-        self.config.require_signatures.then(|| "it was not judged yet".to_owned())
+        self.config.is_gated().then(|| "it was not judged yet".to_owned())
     }
 
     /// The versions that a manifest is a signature of.
@@ -145,12 +183,14 @@ impl Marketplace {
             let owner_key = key::owner(&folded(repository.as_str()));
             let owner_held = self.store.table.get(&owner_key).await?;
             let owner: Option<Owner> = owner_held.as_ref().map(read).transpose()?;
-            let judgement = self.judgement(repository, &signers, owner);
+            let report = self.report(version.component).await?;
+            let judgement = self.judgement(repository, &signers, owner).with(self.hindrance(report.as_ref()));
             let (signer, unlisted) = (judgement.signer, judgement.unlisted);
-            if version.signer == signer && version.unlisted == unlisted && judgement.owner.is_none() {
+            let is_same = version.signer == signer && version.unlisted == unlisted && version.report == report;
+            if is_same && judgement.owner.is_none() {
                 return Ok(());
             }
-            let judged = Version { signer, unlisted, ..version };
+            let judged = Version { signer, unlisted, report, ..version };
             let mut writes = self.store.relist(repository, Some(&judged), &[]).await?;
             if let Some(owner) = judgement.owner {
                 writes.push(put(owner_key, &owner, unchanged(owner_held.as_ref()))?);
@@ -161,6 +201,14 @@ impl Marketplace {
             }
         }
         Err(busy())
+    }
+
+    /// Why what came of trying a component keeps it from being listed.
+    fn hindrance(&self, report: Option<&Report>) -> Option<String> {
+        if !self.config.require_conformance {
+            return None;
+        }
+        report.map_or_else(|| Some("it was not tried yet, which takes a minute".to_owned()), Report::hindrance)
     }
 
     fn judgement(&self, repository: &RepositoryName, signers: &BTreeSet<Digest>, owner: Option<Owner>) -> Judgement {

@@ -2,7 +2,10 @@
 //!
 //! Owns what a search finds; must not know wire formats. Invariant: only what is listed is found, and a search is bounded in what it reads and gives.
 
+use serde_json::Value;
+
 use crate::{
+    attachments::{Attachment, Enclosed},
     error::{Error, Result},
     listing::{Listing, Version},
     marketplace::Marketplace,
@@ -31,6 +34,23 @@ pub struct Query {
     pub after: Option<String>,
     /// At most this many.
     pub limit: usize,
+}
+
+/// What is listed under a name.
+#[derive(Debug, Clone)]
+pub struct Details {
+    /// The name; not there while none of its versions is listed.
+    pub listing: Option<Listing>,
+    /// Its newest versions, the newest first.
+    pub versions: Vec<Version>,
+    /// The version that the rest is about.
+    pub version: String,
+    /// What was published beside it, the newest first.
+    pub attachments: Vec<Attachment>,
+    /// The README that its publisher attached; empty without one.
+    pub readme: String,
+    /// JSON Schema of its settings.
+    pub settings_schema: Option<Value>,
 }
 
 /// A page of what was found.
@@ -77,11 +97,12 @@ impl Marketplace {
         Ok(Found { listings, next })
     }
 
-    /// What is listed under a name, with its versions, the newest first; publishers also see what is not listed yet, and why.
+    /// What is listed under a name, with its versions, the newest first; publishers also see what is not listed yet, and why. What lies beside
+    /// a version is told of the one that is asked for, else of the newest.
     ///
     /// # Errors
-    /// Nothing is listed under the name, or storage can't answer.
-    pub async fn listing(&self, name: &str, is_publisher: bool) -> Result<(Option<Listing>, Vec<Version>)> {
+    /// Nothing is listed under the name, or no such version, or storage can't answer.
+    pub async fn details(&self, name: &str, version: &str, is_publisher: bool) -> Result<Details> {
         let repository: RepositoryName = name.parse()?;
         let mut listing: Option<Listing> = self.store.table.record(&key::listing(&repository)).await?;
         let mut versions = self.store.versions(&repository).await?;
@@ -90,9 +111,16 @@ impl Marketplace {
             return Err(Error::NotListed(repository.to_string()));
         }
         versions.sort_by_cached_key(|version| std::cmp::Reverse(platform_registry::version(&version.version)));
+        let newest = listing.as_ref().map(|listing| &listing.newest).or(versions.first()).cloned();
+        let chosen = match version {
+            "" => newest,
+            wanted => versions.iter().find(|version| version.version == wanted).cloned(),
+        };
+        let chosen = chosen.ok_or_else(|| Error::NotListed(format!("{repository}:{version}")))?;
+        let Enclosed { attachments, readme, settings_schema } = self.enclosed(&repository, &chosen).await?;
         versions.truncate(VERSIONS_MAX);
         self.downloads.note(&self.store.table, listing.as_mut_slice()).await?;
-        Ok((listing, versions))
+        Ok(Details { listing, versions, version: chosen.version, attachments, readme, settings_schema })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     listing::{Listing, Version},
     manifest::Manifest,
     name::{RepositoryName, Selector, Tag},
-    table::{Head, Kept, Linked, Table, Tagged, key, put, read, unchanged},
+    table::{Beside, Head, Kept, Linked, Table, Tagged, key, put, read, unchanged},
     uploads::Upload,
 };
 
@@ -119,7 +119,7 @@ impl Store {
     /// Puts a manifest; its digest.
     pub(crate) async fn put(
         &self, repository: &RepositoryName, selector: &Selector, manifest: &Manifest, bytes: &Bytes, by: &str,
-        version: Option<&Version>,
+        version: Option<&(Version, Beside)>,
     ) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let tag = match selector {
@@ -142,7 +142,7 @@ impl Store {
     /// What putting a manifest changes; none when all is as it should be.
     async fn change(
         &self, repository: &RepositoryName, tag: Option<&Tag>, manifest: &Manifest, bytes: &Bytes, by: &str,
-        version: Option<&Version>,
+        version: Option<&(Version, Beside)>,
     ) -> Result<Option<Vec<Write>>> {
         let (digest, at_ms) = (Digest::of(bytes), clock::unix_ms());
         let (head, own, tagged) =
@@ -195,9 +195,9 @@ impl Store {
                 writes.push(put(key::referrer(repository, subject, digest), &descriptor, Condition::Always)?);
             }
         }
-        if let Some(version) = version {
+        if let Some((version, beside)) = version {
             writes.extend(self.relist(repository, Some(version), &[]).await?);
-            writes.push(put(key::component(repository, version.component), &json!({}), Condition::Always)?);
+            writes.push(put(key::component(repository, version.component), beside, Condition::Always)?);
         }
         writes.push(put(head, &Head { manifests }, unchanged(head_held.as_ref()))?);
         Ok(Some(writes))

@@ -88,7 +88,11 @@ impl Store {
         } else {
             Ok(false)
         };
-        self.table.commit(vec![Write::Delete { key: leaving, condition: Condition::Always }]).await?;
+        let mut writes = vec![Write::Delete { key: leaving, condition: Condition::Always }];
+        if matches!(removed, Ok(true)) {
+            writes.push(Write::Delete { key: key::report(digest), condition: Condition::Always });
+        }
+        self.table.commit(writes).await?;
         removed
     }
 }

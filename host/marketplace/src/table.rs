@@ -9,6 +9,7 @@ use bytes::Bytes;
 use platform_runtime::Digest;
 use platform_storage::{Condition, Entry, MAX_LIMIT, Scope, Storage, Write};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
@@ -57,6 +58,14 @@ pub(crate) struct Kept {
 pub(crate) struct Linked {
     pub(crate) size: u64,
     pub(crate) at_ms: u64,
+}
+
+/// What is kept of a component beside its versions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// JSON Schema of its settings.
+    #[serde(default)]
+    pub(crate) settings_schema: Option<Value>,
 }
 
 /// Keys. No name, tag or digest holds an `@`.
@@ -127,6 +136,11 @@ pub(crate) mod key {
     /// There for bytes that are a component.
     pub(crate) fn component(repository: &RepositoryName, component: Digest) -> String {
         format!("c:{repository}@{component}")
+    }
+
+    /// What came of trying a component.
+    pub(crate) fn report(component: Digest) -> String {
+        format!("e:{component}")
     }
 
     pub(crate) fn downloads(repository: &RepositoryName) -> String {

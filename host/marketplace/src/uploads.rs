@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    blobs::folder,
+    blobs::emptied,
     config::Limits,
     error::{Error, Result},
     name::RepositoryName,
@@ -75,9 +75,7 @@ impl Drop for Upload {
 impl Uploads {
     /// Uses a folder, and removes what is in it: nobody can go on with it. Blocks.
     pub(crate) fn open(path: PathBuf, limits: Limits) -> Result<Self> {
-        let emptied = if path.exists() { fs::remove_dir_all(&path) } else { Ok(()) };
-        emptied.map_err(|error| Error::disk(&path, &error))?;
-        folder(&path)?;
+        emptied(&path)?;
         Ok(Self { folder: path, limits, open: Mutex::default() })
     }
 
@@ -109,6 +107,11 @@ impl Uploads {
         let found = self.open.lock().get(id).map(Arc::clone);
         let found = found.filter(|upload| upload.repository == *repository);
         found.ok_or_else(|| Error::NoUpload(id.chars().filter(char::is_ascii_alphanumeric).take(64).collect()))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.open.lock().len()
     }
 
     /// Ends an upload.

@@ -141,6 +141,16 @@ pub fn component_of(manifest: &[u8]) -> Result<(Digest, u64), Fault> {
     component(manifest, None).map(|layer| (layer.digest, layer.size))
 }
 
+/// What the configuration of an artifact says of its component; none when it says nothing.
+#[must_use]
+pub fn interfaces_of(config: &[u8]) -> Option<Interfaces> {
+    #[derive(Deserialize)]
+    struct Written {
+        component: Option<Interfaces>,
+    }
+    serde_json::from_slice::<Written>(config).ok()?.component
+}
+
 /// The component of a manifest.
 pub(crate) fn component(manifest: &[u8], content_type: Option<&str>) -> Result<Descriptor, Fault> {
     let malformed = |why: String| Fault::Malformed { what: "manifest", why };
@@ -181,6 +191,8 @@ mod tests {
         assert_eq!((&config["os"], &config["architecture"]), (&json!("wasip2"), &json!("wasm")));
         assert_eq!(config["layerDigests"], json!([layer.digest.to_string()]));
         assert_eq!(config["component"], json!({"exports": [], "imports": [], "target": null}));
+        assert!(interfaces_of(&artifact.config.1).unwrap().imports.is_empty());
+        assert!(interfaces_of(b"{}").is_none() && interfaces_of(b"").is_none());
         let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
         assert_eq!(manifest["annotations"]["org.opencontainers.image.title"], "policy");
     }

@@ -24,11 +24,12 @@ mod repository;
 
 mod lock;
 
-pub use artifact::{About, CONFIG as WASM_CONFIG, Interfaces, component_of};
+pub use artifact::{About, CONFIG as WASM_CONFIG, Interfaces, component_of, interfaces_of};
 pub use credentials::{Credentials, InvalidCredentials};
 pub use error::{Error, Fault, Kind};
 pub use lock::{Lock, LockFault, Locked};
 pub use reference::{InvalidReference, Reference, Selector};
 pub use repository::{
-    Access, Attached, Pushed, Repository, Resolved, SignatureAt, signature_tag, signatures_in, version,
+    Access, Attached, CYCLONEDX, Enclosure, NotEnclosed, Pushed, README, REPORT, Repository, Resolved, SPDX,
+    SignatureAt, signature_tag, signatures_in, version,
 };

@@ -3,6 +3,7 @@
 //! Owns which artifact a reference leads to; must not know where the bytes go. Invariant: a manifest is read only after its digest is
 //! known to be right, and a component only under the digest that its manifest has for it.
 
+mod enclose;
 mod pull;
 mod push;
 mod signatures;
@@ -24,6 +25,7 @@ use crate::{
     requests::{Ask, Http, join},
 };
 
+pub use enclose::{CYCLONEDX, Enclosure, NotEnclosed, README, REPORT, SPDX};
 pub use push::Pushed;
 pub use signatures::{Attached, SignatureAt, signature_tag, signatures_in};
 

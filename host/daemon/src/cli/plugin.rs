@@ -4,6 +4,7 @@
 
 mod author;
 mod decisions;
+mod enclose;
 mod logs;
 mod market;
 mod registry;
@@ -57,7 +58,7 @@ pub(crate) enum Command {
     Install(Box<Install>),
     /// Puts a component into a registry, as an OCI artifact.
     #[command(after_help = "Examples:\n  platform plugin push my-policy.wasm registry.example.com/my-policy:1.2.0\n  \
-        platform plugin push my-policy.wasm 127.0.0.1:5000/my-policy:latest --output json")]
+        platform plugin push my-policy.wasm 127.0.0.1:5000/my-policy:1.2.0 --readme README.md --sbom sbom.json")]
     Push(Box<Push>),
     /// Takes a component out of a registry and verifies it against its digest.
     #[command(after_help = "Examples:\n  platform plugin pull registry.example.com/my-policy:1.2.0\n  \
@@ -70,7 +71,9 @@ pub(crate) enum Command {
     )]
     Search(Search),
     /// Shows what the marketplace of the daemon lists under a name; exits with 1 when that is nothing.
-    #[command(after_help = "Example:\n  platform plugin show team/kv-storage")]
+    #[command(
+        after_help = "Examples:\n  platform plugin show team/kv-storage\n  platform plugin show team/kv-storage --of 1.2.0 --readme"
+    )]
     Show(Show),
     /// Makes a pair of keys for signing components, as `cosign generate-key-pair` does.
     #[command(after_help = "Examples:\n  platform plugin keygen acme --key-password-file password\n  \

@@ -3,13 +3,20 @@
 //! Owns the order in which parts start and end: what others need comes first and goes last. Must not know what the parts
 //! do. Invariant: nothing is accepted before every slot was restored, and storage is closed only when nobody uses it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use platform_base::{TaskGroup, clock};
 use platform_control::{Control, ControlParts, Trust, file::Declaration};
 use platform_dataplane::{Plane, PlaneParts, Recorder};
 use platform_ingress::{About, IngressError, Parts, StaticToken};
-use platform_marketplace::Marketplace;
+use platform_marketplace::{Marketplace, Tester};
 use platform_runtime::{Artifacts, Engine};
 use platform_signing::{InvalidPolicy, Policy};
 use platform_storage::{Embedded, Memory, Nats, Storage};
@@ -73,7 +80,7 @@ impl Daemon {
         };
         let control = Control::open(parts).await.map_err(other)?;
         control.use_trust(trust(settings).map_err(|error| StartError::Usage(format!("`trust`: {error}")))?);
-        let marketplace = marketplace(settings, &data_dir, &storage, &back).await?;
+        let marketplace = marketplace(configuration, &data_dir, &storage, &back).await?;
         let mut daemon = Self {
             data_dir,
             storage,
@@ -254,8 +261,9 @@ fn slots(
 
 /// The marketplace, if it is on.
 async fn marketplace(
-    settings: &Settings, data_dir: &DataDir, storage: &Arc<dyn Storage>, tasks: &TaskGroup,
+    configuration: &Configuration, data_dir: &DataDir, storage: &Arc<dyn Storage>, tasks: &TaskGroup,
 ) -> Result<Option<Arc<Marketplace>>, StartError> {
+    let settings = &configuration.settings;
     if !settings.marketplace.enabled {
         return Ok(None);
     }
@@ -265,8 +273,18 @@ async fn marketplace(
         tasks: tasks.clone(),
         config: settings.marketplace.clone(),
         policy: trust(settings).map_err(|error| StartError::Usage(format!("`trust`: {error}")))?.policy,
+        tester: Some(tester(configuration.plugins_dir.as_deref()).map_err(other)?),
     };
     Marketplace::open(parts).await.map(Some).map_err(other)
+}
+
+/// What tries components that are published: this program, in a process of its own.
+fn tester(plugins_dir: Option<&Path>) -> io::Result<Tester> {
+    let mut arguments: Vec<OsString> = ["plugin", "report", "--in-background"].map(OsString::from).to_vec();
+    if let Some(folder) = plugins_dir {
+        arguments.extend(["--plugins-dir".into(), std::path::absolute(folder)?.into_os_string()]);
+    }
+    Ok(Tester { program: std::env::current_exe()?, arguments, platform: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 /// Whom the file trusts.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::support::{Daemon, place, text};
+use crate::support::{Daemon, place, text, wait_for};
 
 #[test]
 fn the_first_start_binds_the_defaults() {
@@ -64,6 +64,52 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
             assert_eq!(daemon.ok(&["kv", "get", &key]), key);
         }
         assert_eq!(daemon.json(&["plugin", "slots", "kv.store"])["binding"]["generation"], generation);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_kill_in_the_middle_of_an_installation_leaves_nothing_half_there() {
+    let (_root, data) = place();
+    let mut daemon = Daemon::start(&data);
+    let file = crate::support::plugins().join("router-ring-hash.wasm");
+    let install = ["plugin", "install", file.to_str().unwrap(), "--name", "ring", "--version"];
+    let versions = |daemon: &Daemon| -> Vec<String> {
+        let listed = daemon.json(&["plugin", "list"]);
+        let listed = listed["plugins"].as_array().unwrap().iter().filter(|plugin| plugin["name"] == "ring");
+        listed.map(|plugin| plugin["version"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        // One that goes on, and is cut off by the end of the daemon.
+        let (place, file, begun) = (data.clone(), file.clone(), acknowledged.len());
+        let installer = std::thread::spawn(move || {
+            let mut done = Vec::new();
+            for n in 0.. {
+                let version = format!("1.{round}.{n}");
+                let mut command = crate::support::platform();
+                let command = command.arg("--data-dir").arg(&place).args(["plugin", "install"]).arg(&file);
+                let command = command.args(["--name", "ring", "--version", &version]);
+                if !command.output().unwrap().status.success() {
+                    break;
+                }
+                done.push(version);
+            }
+            done
+        });
+        wait_for("an installation", || (versions(&daemon).len() > begun).then_some(()));
+        daemon.kill();
+        acknowledged.extend(installer.join().unwrap());
+        daemon = Daemon::start(&data);
+        let there = versions(&daemon);
+        assert!(acknowledged.iter().all(|version| there.contains(version)), "{acknowledged:?} {there:?}");
+        assert!(there.len() <= acknowledged.len() + round + 1, "{acknowledged:?} {there:?}");
+        for version in &there {
+            daemon.ok(&["plugin", "bind", "router.policy/tried", &format!("ring@{version}")]);
+        }
+        // What was not acknowledged can be installed, or is there.
+        daemon.ok(&[&install[..], &[&format!("1.{round}.999")]].concat());
+        acknowledged = versions(&daemon);
     }
     daemon.stop();
 }

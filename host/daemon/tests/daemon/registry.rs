@@ -26,7 +26,7 @@ pub(crate) fn found(program: &str) -> bool {
 }
 
 /// A registry; none where there is no program for it.
-fn registry(protection: &Protection) -> Option<Registry> {
+pub(crate) fn registry(protection: &Protection) -> Option<Registry> {
     found("docker-registry").then(|| tokio::runtime::Runtime::new().unwrap().block_on(Registry::protected(protection)))
 }
 

@@ -1,8 +1,10 @@
 //! `platform.marketplace.v1.Marketplace`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use platform_marketplace::{Error, Listing, Marketplace, Query, Version, in_words};
+use platform_marketplace::{
+    Attachment, Broken, Error, Figures, Listing, Marketplace, Query, Report, Verdict, Version, in_words,
+};
 use platform_proto::marketplace::v1::{self as proto, marketplace_server::Marketplace as Service};
 use tonic::{Code, Request, Response, Status};
 
@@ -40,10 +42,16 @@ impl Service for MarketplaceService {
         let caller = admitted(&request)?.call.caller.clone();
         let is_publisher = caller
             .is_some_and(|caller| [ADMIN_ROLE, PUBLISHER_ROLE].into_iter().any(|role| caller.roles.contains(role)));
-        let name = request.into_inner().name;
-        let (found, versions) = self.on()?.listing(&name, is_publisher).await.map_err(status)?;
-        let versions = versions.into_iter().map(version).collect();
-        Ok(Response::new(proto::GetResponse { listing: found.map(listing), versions }))
+        let proto::GetRequest { name, version: wanted } = request.into_inner();
+        let found = self.on()?.details(&name, &wanted, is_publisher).await.map_err(status)?;
+        Ok(Response::new(proto::GetResponse {
+            listing: found.listing.map(listing),
+            versions: found.versions.into_iter().map(version).collect(),
+            version: found.version,
+            attachments: found.attachments.into_iter().map(attachment).collect(),
+            readme: found.readme,
+            settings_schema: found.settings_schema.map(|schema| schema.to_string()).unwrap_or_default(),
+        }))
     }
 }
 
@@ -71,7 +79,57 @@ fn version(version: Version) -> proto::Version {
         warnings: version.warnings,
         signer: version.signer.map(|key| key.to_string()).unwrap_or_default(),
         unlisted: version.unlisted.unwrap_or_default(),
+        report: version.report.map(report),
     }
+}
+
+fn attachment(attachment: Attachment) -> proto::Attachment {
+    proto::Attachment {
+        kind: attachment.kind.to_owned(),
+        artifact_type: attachment.artifact_type,
+        digest: attachment.digest.to_string(),
+        media_type: attachment.media_type,
+        content: attachment.content.to_string(),
+        size: attachment.size,
+        publish_time: Some(timestamp(attachment.at_ms)),
+        publisher: attachment.by,
+    }
+}
+
+fn report(report: Report) -> proto::Report {
+    let verdict = match report.verdict {
+        Verdict::Passed => proto::Verdict::Passed,
+        Verdict::Failed => proto::Verdict::Failed,
+        Verdict::NotTried => proto::Verdict::NotTried,
+    };
+    let ns = |figures: &Option<Figures>| {
+        figures.as_ref().map_or(Duration::ZERO, |figures| Duration::from_nanos(figures.p50_ns))
+    };
+    let (own, other) = (ns(&report.measured), ns(&report.reference));
+    proto::Report {
+        verdict: verdict.into(),
+        why: report.why,
+        settings: report.settings,
+        kept: report.kept,
+        left_out: report.left_out,
+        broken: report.broken.into_iter().map(broken).collect(),
+        p50_ratio: if other.is_zero() { 0.0 } else { own.as_secs_f64() / other.as_secs_f64() },
+        measured: report.measured.map(figures),
+        reference: report.reference.map(figures),
+        unmeasured: report.unmeasured,
+        trial_time: Some(timestamp(report.at_ms)),
+        platform: report.platform,
+    }
+}
+
+fn broken(broken: Broken) -> proto::Broken {
+    let Broken { name, promise, found } = broken;
+    proto::Broken { name, promise, found }
+}
+
+fn figures(figures: Figures) -> proto::Figures {
+    let Figures { component, calls, p50_ns, p99_ns, memory_bytes, size_bytes } = figures;
+    proto::Figures { component, calls, p50_ns, p99_ns, memory_bytes, size_bytes }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors, which are given by value")]

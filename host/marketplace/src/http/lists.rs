@@ -35,7 +35,7 @@ impl Marketplace {
     ) -> Result<Answer> {
         let (limit, last) = (limit(query)?, parameter(query, "last"));
         let listed = self.store.tags(repository, last.as_deref(), limit).await?;
-        let hidden = if self.config.require_signatures && who.access() < Access::Push {
+        let hidden = if self.config.is_gated() && who.access() < Access::Push {
             let versions = self.store.versions(repository).await?;
             versions.into_iter().filter(|version| version.unlisted.is_some()).map(|version| version.version).collect()
         } else {

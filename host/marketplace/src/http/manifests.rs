@@ -25,7 +25,7 @@ impl Marketplace {
     ) -> Result<Answer> {
         // What is not listed has no tag for others than publishers.
         if let Selector::Tag(tag) = selector
-            && self.config.require_signatures
+            && self.config.is_gated()
             && who.access() < Access::Push
             && self.store.is_unlisted(repository, tag).await?
         {

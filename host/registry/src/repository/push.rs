@@ -14,6 +14,9 @@ use crate::{
     reference::Selector,
 };
 
+/// Header of registries that know what refers to what (OCI distribution 1.1, "Pushing Manifests with Subject").
+const SUBJECT: &str = "oci-subject";
+
 /// What pushing came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
@@ -61,15 +64,22 @@ impl Repository {
 
     /// Puts a manifest under a tag; its digest.
     pub(super) async fn put_manifest(&self, tag: &str, manifest: Bytes) -> Result<Digest, Fault> {
+        Ok(self.put_as(tag, MANIFEST, manifest).await?.0)
+    }
+
+    /// Puts a manifest or an index under a tag or a digest; its digest, and whether the registry noted what it refers to.
+    pub(super) async fn put_as(
+        &self, reference: &str, media_type: &'static str, manifest: Bytes,
+    ) -> Result<(Digest, bool), Fault> {
         let digest = Digest::of(&manifest);
-        let mut ask = self.ask(Method::PUT, &format!("manifests/{tag}"), "manifest")?;
-        ask.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MANIFEST));
+        let mut ask = self.ask(Method::PUT, &format!("manifests/{reference}"), "manifest")?;
+        ask.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         ask.body = manifest;
         let response = self.http.send(&ask).await?;
         let said: Option<Digest> = text(response.headers(), "docker-content-digest").and_then(|said| said.parse().ok());
         match said {
             Some(got) if got != digest => Err(Fault::WrongDigest { what: "manifest", expected: digest, got }),
-            _ => Ok(digest),
+            _ => Ok((digest, response.headers().contains_key(SUBJECT))),
         }
     }
 

@@ -11,6 +11,7 @@ mod dev;
 mod inspect;
 mod lines;
 mod new;
+mod report;
 mod stage;
 mod test;
 
@@ -25,6 +26,7 @@ use bench::Bench;
 use build::Build;
 use dev::Dev;
 use new::New;
+use report::Report;
 use test::Test;
 
 pub(super) use inspect::{file, inspect};
@@ -52,6 +54,10 @@ pub(crate) enum Author {
     #[command(after_help = "Examples:\n  platform plugin bench\n  platform plugin bench my-policy --for 10s\n  \
         platform plugin bench new.wasm --against old.wasm --cases cases.toml --output json")]
     Bench(Box<Bench>),
+    /// Tries and measures a component in a process without a way out, as the marketplace does with what is published, and prints the report as JSON; exits with 1 when it did not pass.
+    #[command(after_help = "Examples:\n  platform plugin report my-policy.wasm\n  \
+        platform plugin report my-policy.wasm --settings rules.toml > report.json")]
+    Report(Box<Report>),
 }
 
 impl Author {
@@ -63,6 +69,7 @@ impl Author {
             Self::Test(arguments) => arguments.run(context).await,
             Self::Dev(arguments) => arguments.run(context).await,
             Self::Bench(arguments) => arguments.run(context).await,
+            Self::Report(arguments) => arguments.run(context).await,
         }
     }
 }

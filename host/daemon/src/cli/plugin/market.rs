@@ -2,8 +2,12 @@
 //!
 //! Knows the arguments and how listings look; what is found is the daemon's. Invariant: what a component says of itself can't move the cursor of a terminal.
 
+use std::time::Duration;
+
 use clap::Args;
-use platform_proto::marketplace::v1::{GetRequest, GetResponse, Listing, SearchRequest, SearchResponse, Version};
+use platform_proto::marketplace::v1::{
+    Attachment, GetRequest, GetResponse, Listing, Report, SearchRequest, SearchResponse, Verdict, Version,
+};
 
 use crate::cli::{
     Context,
@@ -38,6 +42,12 @@ pub(crate) struct Search {
 pub(crate) struct Show {
     /// The name, such as `team/kv-storage`.
     name: String,
+    /// The version; the newest when not given.
+    #[arg(long = "of", value_name = "VERSION", default_value = "")]
+    version: String,
+    /// Prints its README and nothing else.
+    #[arg(long)]
+    readme: bool,
 }
 
 impl Search {
@@ -63,8 +73,16 @@ impl Show {
     /// Shows.
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let client = context.connect().await?;
-        let request = client.request(TIMEOUT, GetRequest { name: self.name.clone() });
+        let request = client.request(TIMEOUT, GetRequest { name: self.name.clone(), version: self.version });
         let answer = client.call(client.marketplace().get(request)).await?;
+        if self.readme && context.output.is_human() {
+            if answer.readme.is_empty() {
+                let message = format!("`{}` has no README of whoever published version {}", self.name, answer.version);
+                return Err(Failure::new(Exit::No, "NO_README", message));
+            }
+            context.output.text(&lines(&answer.readme))?;
+            return Ok(Exit::Done);
+        }
         let human = || detail(context.output, &self.name, &answer);
         context.output.answer("platform.marketplace.v1.GetResponse", &answer, human)?;
         Ok(Exit::Done)
@@ -75,7 +93,7 @@ fn rows(output: Output, listings: &[Listing]) -> String {
     if listings.is_empty() {
         return String::new();
     }
-    let mut table = output.table(&["NAME", "VERSIONS", "SLOT", "SIGNED", "SIZE", "PULLS", "DESCRIPTION"]);
+    let mut table = output.table(&["NAME", "VERSIONS", "SLOT", "SIGNED", "TRIED", "SIZE", "PULLS", "DESCRIPTION"]);
     for listing in listings {
         let newest = listing.newest.clone().unwrap_or_default();
         let mut versions = listing.versions.iter().take(VERSIONS).cloned().collect::<Vec<_>>().join(", ");
@@ -87,6 +105,7 @@ fn rows(output: Output, listings: &[Listing]) -> String {
             versions,
             newest.slot.clone(),
             (if newest.signer.is_empty() { "no" } else { "yes" }).to_owned(),
+            tried(newest.report.as_ref()).to_owned(),
             human_bytes(newest.size),
             listing.downloads.to_string(),
             plain(&newest.description).chars().take(DESCRIPTION).collect(),
@@ -97,13 +116,14 @@ fn rows(output: Output, listings: &[Listing]) -> String {
 
 fn detail(output: Output, name: &str, answer: &GetResponse) -> String {
     let newest = answer.listing.as_ref().and_then(|listing| listing.newest.clone());
-    let newest = newest.or_else(|| answer.versions.first().cloned()).unwrap_or_default();
+    let shown = answer.versions.iter().find(|version| version.version == answer.version).cloned();
+    let newest = shown.or(newest).unwrap_or_default();
     let downloads = answer.listing.as_ref().map(|listing| listing.downloads.to_string()).unwrap_or_default();
     let grants: Vec<String> =
         newest.grants.iter().map(|grant| format!("{}: {}", plain(&grant.grant), plain(&grant.words))).collect();
     let mut text = output.fields(&[
         ("name", name.to_owned()),
-        ("newest", newest.version.clone()),
+        ("version", newest.version.clone()),
         ("description", plain(&newest.description)),
         ("license", plain(&newest.license)),
         ("source", plain(&newest.source)),
@@ -111,20 +131,75 @@ fn detail(output: Output, name: &str, answer: &GetResponse) -> String {
         ("size", human_bytes(newest.size)),
         ("digest", newest.digest.clone()),
         ("signed by", newest.signer.clone()),
+        ("tried", trial(newest.report.as_ref())),
         ("pulls", downloads),
         ("asks for", grants.join("\n")),
         ("imports", newest.imports.iter().map(|import| plain(import)).collect::<Vec<_>>().join("\n")),
         ("exports", newest.exports.iter().map(|export| plain(export)).collect::<Vec<_>>().join("\n")),
+        ("beside it", answer.attachments.iter().map(beside).collect::<Vec<_>>().join("\n")),
+        ("settings", plain(&answer.settings_schema)),
         ("warnings", newest.warnings.iter().map(|warning| plain(warning)).collect::<Vec<_>>().join("\n")),
     ]);
-    let mut table = output.table(&["VERSION", "PUBLISHED", "BY", "LISTED"]);
-    for Version { version, publish_time, publisher, unlisted, .. } in answer.versions.clone() {
-        let listed = if unlisted.is_empty() { "yes".to_owned() } else { format!("no: {unlisted}") };
-        table.add_row([version, time(publish_time), plain(&publisher), listed]);
+    let mut table = output.table(&["VERSION", "PUBLISHED", "BY", "TRIED", "LISTED"]);
+    for Version { version, publish_time, publisher, unlisted, report, .. } in answer.versions.clone() {
+        let listed = if unlisted.is_empty() { "yes".to_owned() } else { format!("no: {}", plain(&unlisted)) };
+        let tried = tried(report.as_ref()).to_owned();
+        table.add_row([version, time(publish_time), plain(&publisher), tried, listed]);
     }
     text.push_str("\n\n");
     text.push_str(&show(&table));
     text
+}
+
+/// What came of trying a component, in a word.
+fn tried(report: Option<&Report>) -> &'static str {
+    match report.map(Report::verdict) {
+        Some(Verdict::Passed) => "passed",
+        Some(Verdict::Failed) => "FAILED",
+        Some(Verdict::NotTried) => "can't be",
+        Some(Verdict::Unspecified) | None => "not yet",
+    }
+}
+
+/// The same at length.
+fn trial(report: Option<&Report>) -> String {
+    let Some(report) = report else { return tried(None).to_owned() };
+    let (when, platform) = (time(report.trial_time), &report.platform);
+    let mut lines = vec![match report.verdict() {
+        Verdict::Passed => format!("passed: it keeps all {} promises checked", report.kept),
+        _ => format!("{}: {}", tried(Some(report)), plain(&report.why)),
+    }];
+    let broken = report.broken.iter().map(|one| format!("{}: {}", plain(&one.promise), plain(&one.found)));
+    lines.extend(broken);
+    if let Some(own) = &report.measured {
+        lines.push(format!(
+            "{} µs, 99% within {} µs, {}",
+            us(own.p50_ns),
+            us(own.p99_ns),
+            human_bytes(own.memory_bytes)
+        ));
+    }
+    if let Some(other) = &report.reference {
+        let (name, p50, ratio) = (plain(&other.component), us(other.p50_ns), report.p50_ratio);
+        lines.push(format!("`{name}` took {p50} µs in the same run: {ratio:.2} times that"));
+    }
+    lines.push(format!("{when}, by version {platform}"));
+    lines.join("\n")
+}
+
+fn us(ns: u64) -> String {
+    format!("{:.1}", Duration::from_nanos(ns).as_secs_f64() * 1e6)
+}
+
+fn beside(attachment: &Attachment) -> String {
+    let Attachment { kind, media_type, size, content, publisher, .. } = attachment;
+    let kind = if kind.is_empty() { "other" } else { kind };
+    format!("{kind} of {}: {}, {}, {content}", plain(publisher), plain(media_type), human_bytes(*size))
+}
+
+/// Lines of somebody else, without what a terminal would obey.
+fn lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// A text of somebody else, without what a terminal would obey.

@@ -25,7 +25,11 @@ use prost_types::Timestamp;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{COMPONENT_BYTES, sign};
+use super::{
+    COMPONENT_BYTES,
+    enclose::{self, Enclosures},
+    sign,
+};
 use crate::{
     cli::{
         Context, Global,
@@ -70,6 +74,8 @@ pub(crate) struct Push {
     /// Lets a tag that is a version, or that is no component now, become this component.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    enclosures: Enclosures,
     #[command(flatten)]
     connection: Connection,
 }
@@ -117,6 +123,7 @@ impl Push {
     pub(crate) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let reference = parse(&self.reference)?;
         let component = input::read(&self.file, COMPONENT_BYTES)?;
+        let enclosures = self.enclosures.read()?;
         let file = input::shown(&self.file);
         // What no daemon would install is of no use to those who find it.
         let facts = inspect::inspect(&component).map_err(|rejection| {
@@ -135,11 +142,18 @@ impl Push {
         let repository = self.connection.open(&reference, true)?;
         let progress = context.output.progress(format!("pushing {} to `{reference}`", human_bytes(size)));
         let pushed = within(context, &reference, repository.push(component.into(), &about, self.replace)).await;
-        drop(progress);
         let pushed = pushed?;
+        let beside = enclose::push(context, &reference, &repository, pushed.digest, &enclosures).await;
+        drop(progress);
+        let beside = beside?;
         if context.output.is_human() {
             let done = if pushed.existed { "was there before" } else { "pushed" };
-            context.output.text(&format!("`{reference}` {done} ({}, {})", human_bytes(size), pushed.digest))?;
+            let beside = match beside.len() {
+                0 => String::new(),
+                count => format!(", with {count} beside it"),
+            };
+            let size = human_bytes(size);
+            context.output.text(&format!("`{reference}` {done} ({size}, {}){beside}", pushed.digest))?;
         } else {
             context.output.value(&json!({
                 "reference": reference.to_string(),
@@ -147,6 +161,7 @@ impl Push {
                 "component": pushed.component,
                 "size": size.to_string(),
                 "existed": pushed.existed,
+                "beside": beside,
             }))?;
         }
         Ok(Exit::Done)

@@ -40,7 +40,7 @@ impl Market {
         fs::write(self.root.path().join("config.json"), auths.to_string()).unwrap();
     }
 
-    fn plugin(&self, arguments: &[&str]) -> Value {
+    pub(super) fn plugin(&self, arguments: &[&str]) -> Value {
         let printed = self.runs("platform", &[&["plugin"], arguments, &["--output", "json"]].concat());
         serde_json::from_str(&printed).unwrap()
     }

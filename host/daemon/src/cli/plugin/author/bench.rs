@@ -16,6 +16,7 @@ use platform_capability::{
     kv::{Condition, Expiry},
 };
 use platform_dataplane::SlotName;
+use platform_runtime::Mode;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -77,72 +78,92 @@ impl Bench {
     /// Asks both and prints what it took.
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let subject = Subject::of(&self.what, self.cases.as_deref(), &self.reach)?;
-        let progress = context.output.progress("compiling".to_owned());
-        let mut own = Measured::new(&subject, &subject.cases.settings, &self.reach).await?;
-        let slot = own.stage.plugin.slot;
-        let mut both = match self.reference(slot, &subject)? {
-            Some((other, settings)) => {
-                let other = Measured::new(&other, &settings, &self.reach).await?;
-                if other.stage.plugin.slot != slot {
-                    let message = format!("`{}` is for `{}`, not for `{slot}`", other.name, other.stage.plugin.slot);
-                    return Err(Failure::usage(message));
-                }
-                vec![other]
-            }
-            None => Vec::new(),
+        let against = match &self.against {
+            Some(file) => Some(self.other(file, &subject)?),
+            None => reference(&subject, &self.reach)?,
         };
-        progress.update("measuring".to_owned());
-        for _ in 0..WARM {
-            own.round().await?;
-            for other in &mut both {
-                other.round().await?;
-            }
-        }
-        own.took.clear();
-        both.iter_mut().for_each(|other| other.took.clear());
-        let begun = clock::now();
-        while clock::now().saturating_duration_since(begun) < self.time {
-            own.round().await?;
-            for other in &mut both {
-                other.round().await?;
-            }
-        }
+        let progress = context.output.progress("compiling and measuring".to_owned());
+        let compared = Box::pin(compare(&subject, against, &self.reach, self.time)).await?;
         drop(progress);
-        let mode = own.stage.plugin.mode.unwrap_or_else(|| slot.mode());
-        let figures = own.figures();
-        let other = both.first_mut().map(|other| (other.name.clone(), other.figures()));
-        tell(context, &own.name, slot, &format!("{mode:?}").to_lowercase(), &figures, other.as_ref())?;
-        own.stage.trial.end().await;
-        for other in both {
-            other.stage.trial.end().await;
-        }
+        tell(context, &subject.shown, &compared)?;
         Ok(Exit::Done)
     }
 
-    /// The component to compare with and its settings.
-    fn reference(&self, slot: SlotKind, own: &Subject) -> Result<Option<(Subject, Map<String, Value>)>, Failure> {
-        if let Some(file) = &self.against {
-            let mut other = Subject::of(file, None, &self.reach)?;
-            other.cases = own.cases.clone();
-            let settings = own.cases.settings.clone();
-            return Ok(Some((other, settings)));
-        }
-        let Some((_, name, settings)) = REFERENCES.iter().find(|(kind, ..)| *kind == slot) else { return Ok(None) };
-        let folder = self.reach.plugins_dir.clone().or_else(crate::place::default_plugins_dir);
-        let Some(file) = folder.map(|folder| folder.join(name).with_extension("wasm")).filter(|file| file.is_file())
-        else {
-            let message = format!(
-                "`{name}`, which components for `{slot}` are measured by, is not there; name the directory of the shipped components with `--plugins-dir`"
-            );
+    /// The component that the user compares with, and its settings.
+    fn other(&self, file: &Path, own: &Subject) -> Result<(Subject, Map<String, Value>), Failure> {
+        let other = Subject { cases: own.cases.clone(), ..Subject::of(file, None, &self.reach)? };
+        if other.slot != own.slot {
+            let message = format!("`{}` is for `{}`, not for `{}`", other.shown, other.slot, own.slot);
             return Err(Failure::usage(message));
-        };
-        let mut other = Subject::of(&file, None, &self.reach)?;
-        other.shown = (*name).to_owned();
-        other.grants = vec!["requested".to_owned()];
-        other.cases = own.cases.clone();
-        let settings = serde_json::from_str(settings).map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Some((other, settings)))
+        }
+        Ok((other, own.cases.settings.clone()))
     }
+}
+
+/// The component that others for a slot are measured by, to be asked what this one is asked, and its settings.
+pub(super) fn reference(own: &Subject, reach: &Reach) -> Result<Option<(Subject, Map<String, Value>)>, Failure> {
+    let slot = own.slot;
+    let Some((_, name, settings)) = REFERENCES.iter().find(|(kind, ..)| *kind == slot) else { return Ok(None) };
+    let folder = reach.plugins_dir.clone().or_else(crate::place::default_plugins_dir);
+    let Some(file) = folder.map(|folder| folder.join(name).with_extension("wasm")).filter(|file| file.is_file()) else {
+        let message = format!(
+            "`{name}`, which components for `{slot}` are measured by, is not there; name the directory of the shipped components with `--plugins-dir`"
+        );
+        return Err(Failure::usage(message));
+    };
+    let settings = serde_json::from_str(settings).map_err(|error| Failure::usage(error.to_string()))?;
+    let (shown, grants, cases) = ((*name).to_owned(), vec!["requested".to_owned()], own.cases.clone());
+    Ok(Some((Subject { shown, grants, cases, ..Subject::of(&file, None, reach)? }, settings)))
+}
+
+/// What was measured of a component, and of the one that it is compared with.
+pub(super) struct Compared {
+    slot: SlotKind,
+    mode: Mode,
+    pub(super) own: Figures,
+    pub(super) other: Option<(String, Figures)>,
+}
+
+/// Asks both in turns.
+pub(super) async fn compare(
+    subject: &Subject, against: Option<(Subject, Map<String, Value>)>, reach: &Reach, time: Duration,
+) -> Result<Compared, Failure> {
+    let mut own = Measured::new(subject, &subject.cases.settings, reach).await?;
+    let mut other = match against {
+        Some((other, settings)) => Some(Measured::new(&other, &settings, reach).await?),
+        None => None,
+    };
+    let begun = clock::now();
+    for _ in 0..WARM {
+        own.round().await?;
+        if let Some(other) = &mut other {
+            other.round().await?;
+        }
+        if clock::now().saturating_duration_since(begun) > time {
+            break;
+        }
+    }
+    own.took.clear();
+    other.iter_mut().for_each(|other| other.took.clear());
+    let begun = clock::now();
+    while clock::now().saturating_duration_since(begun) < time {
+        own.round().await?;
+        if let Some(other) = &mut other {
+            other.round().await?;
+        }
+    }
+    let mode = own.stage.plugin.mode.unwrap_or_else(|| subject.slot.mode());
+    let figures = own.figures();
+    own.stage.trial.end().await;
+    let other = match other {
+        Some(mut other) => {
+            let figures = (other.name.clone(), other.figures());
+            other.stage.trial.end().await;
+            Some(figures)
+        }
+        None => None,
+    };
+    Ok(Compared { slot: subject.slot, mode, own: figures, other })
 }
 
 impl Measured {
@@ -187,11 +208,11 @@ impl Measured {
         self.took.sort_unstable();
         let at = |permille: usize| {
             let place = (self.took.len().saturating_sub(1)) * permille / 1000;
-            self.took.get(place).copied().unwrap_or_default().as_secs_f64() * 1e6
+            self.took.get(place).copied().unwrap_or_default()
         };
         let status = self.stage.trial.plane().slot_status(&SlotName::plain(self.stage.plugin.slot));
         let memory = status.and_then(|status| Some(status.entries.first()?.memory_bytes)).unwrap_or_default();
-        Figures { calls: self.took.len(), p50_us: at(500), p99_us: at(990), memory, size: self.size }
+        Figures { calls: self.took.len(), p50: at(500), p99: at(990), memory, size: self.size }
     }
 }
 
@@ -214,12 +235,16 @@ fn questions_of(cases: &Cases, slot: SlotKind) -> Result<Vec<Case>, Failure> {
 const WHAT: [&str; 4] = ["p50", "p99", "memory", "size"];
 
 /// What was measured.
-struct Figures {
-    calls: usize,
-    p50_us: f64,
-    p99_us: f64,
-    memory: usize,
-    size: usize,
+pub(super) struct Figures {
+    pub(super) calls: usize,
+    pub(super) p50: Duration,
+    pub(super) p99: Duration,
+    pub(super) memory: usize,
+    pub(super) size: usize,
+}
+
+fn us(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e6
 }
 
 impl Figures {
@@ -227,8 +252,8 @@ impl Figures {
         json!({
             "component": component,
             "calls": self.calls,
-            "p50Us": self.p50_us,
-            "p99Us": self.p99_us,
+            "p50Us": us(self.p50),
+            "p99Us": us(self.p99),
             "memoryBytes": self.memory,
             "sizeBytes": self.size,
         })
@@ -236,21 +261,21 @@ impl Figures {
 
     fn numbers(&self) -> [f64; 4] {
         let bytes = |bytes: usize| u32::try_from(bytes).map_or(f64::MAX, f64::from);
-        [self.p50_us, self.p99_us, bytes(self.memory), bytes(self.size)]
+        [us(self.p50), us(self.p99), bytes(self.memory), bytes(self.size)]
     }
 
     fn words(&self) -> [String; 4] {
-        let us = |value: f64| format!("{value:.1} µs");
+        let us = |took: Duration| format!("{:.1} µs", us(took));
         let bytes = |bytes: usize| human_bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
-        [us(self.p50_us), us(self.p99_us), bytes(self.memory), bytes(self.size)]
+        [us(self.p50), us(self.p99), bytes(self.memory), bytes(self.size)]
     }
 }
 
-fn tell(
-    context: &Context, name: &str, slot: SlotKind, mode: &str, own: &Figures, other: Option<&(String, Figures)>,
-) -> Result<(), Failure> {
+fn tell(context: &Context, name: &str, compared: &Compared) -> Result<(), Failure> {
+    let Compared { slot, mode, own, other } = compared;
+    let mode = format!("{mode:?}").to_lowercase();
     let name = input::shown(Path::new(name)).display().to_string();
-    let ratios = other.map(|(_, other)| {
+    let ratios = other.as_ref().map(|(_, other)| {
         let pairs = own.numbers().into_iter().zip(other.numbers());
         pairs.map(|(own, other)| if other > 0.0 { own / other } else { 0.0 }).collect::<Vec<_>>()
     });
@@ -262,12 +287,12 @@ fn tell(
             "slot": slot.as_str(),
             "mode": mode,
             "measured": own.to_json(&name),
-            "reference": other.map(|(name, figures)| figures.to_json(name)),
+            "reference": other.as_ref().map(|(name, figures)| figures.to_json(name)),
             "ratio": ratio,
         }));
     }
     let mut headings = vec![format!("{slot}, {mode}"), name];
-    headings.extend(other.into_iter().flat_map(|(name, _)| [name.clone(), "ratio".to_owned()]));
+    headings.extend(other.iter().flat_map(|(name, _)| [name.clone(), "ratio".to_owned()]));
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     let mut table = context.output.table(&headings);
     for (place, (what, value)) in WHAT.iter().zip(own.words()).enumerate() {

@@ -195,6 +195,20 @@ impl Mocks {
     }
 }
 
+impl Cases {
+    /// Questions under these settings.
+    pub(super) fn asking(settings: Map<String, Value>, cases: Vec<Case>) -> Self {
+        Self { settings, cases, ..Self::default() }
+    }
+}
+
+impl Node {
+    /// One of the default service.
+    pub(super) fn named(id: &str) -> Self {
+        Self { id: id.to_owned(), service: service(), zone: String::new(), weight: weight(), metadata: BTreeMap::new() }
+    }
+}
+
 impl Case {
     /// A question without words, where what is asked is known.
     pub(super) fn named(name: &str) -> Self {

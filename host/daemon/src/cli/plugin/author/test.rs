@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use platform_capability::SlotKind;
 use platform_conformance::{Failure as Found, Outcome};
 use platform_control::inspect::inspect;
 use serde_json::{Value, json};
@@ -62,6 +63,8 @@ pub(super) struct Subject {
     /// What it is called in reports.
     pub(super) shown: String,
     pub(super) cases: Cases,
+    /// The slot that it is for.
+    pub(super) slot: SlotKind,
     pub(super) grants: Vec<String>,
     /// The project, unless it is a file.
     pub(super) project: Option<platform_author::Project>,
@@ -94,7 +97,7 @@ impl Subject {
             Some(file) => Cases::read(file, facts.slot)?,
             None => Cases::default(),
         };
-        Ok(Self { component, shown, cases, grants, project })
+        Ok(Self { component, shown, cases, slot: facts.slot, grants, project })
     }
 
     /// Puts the component into a host of its own.
