@@ -3,7 +3,7 @@
 //! The marketplace runs this for what is published. Owns with which settings a component is tried, and what it is asked where nobody says what; must not know who
 //! reads the report. Invariant: the component reaches nothing outside of its trial, and there is a report whatever it does, as long as it ends.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 use platform_base::clock;
@@ -14,7 +14,7 @@ use platform_marketplace::{Broken, Figures, Report as Told, Verdict};
 use platform_runtime::Digest;
 use rustix::process::{Pid, setpriority_process};
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::sync::oneshot;
 
 use super::{
     COMPONENT_BYTES,
@@ -99,9 +99,13 @@ fn give_way() {
 
 /// Waits for the end of standard input, which whoever started this holds open.
 async fn asked_to_end() {
-    let mut stdin = tokio::io::stdin();
-    let mut bytes = [0; 64];
-    while stdin.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+    let (tell, ended) = oneshot::channel();
+    // A thread that nobody waits for: a runtime would wait for its reader before it ends.
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = tell.send(());
+    });
+    let _ = ended.await;
 }
 
 async fn tried(
