@@ -32,6 +32,10 @@ pub struct Limits {
     pub upload_ms: u64,
     /// How long the next bytes of a body may take, in milliseconds.
     pub idle_ms: u64,
+    /// Who is signed in to the page at once, on each daemon; one more ends the oldest session.
+    pub sessions_max: usize,
+    /// How long a session on the page lasts, in milliseconds, unless its token ends before.
+    pub session_ms: u64,
 }
 
 impl Default for Limits {
@@ -43,6 +47,8 @@ impl Default for Limits {
             uploads_max: 64,
             upload_ms: 3_600_000,
             idle_ms: 60_000,
+            sessions_max: 1000,
+            session_ms: 3_600_000,
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Config`], `name` (what names, tags and references are), `route` (what a path asks for), `range`, [`Error`], then what is kept:
 //! `blobs` (bytes), `uploads` (bytes that come in), `table` (all else), `manifest` (what a manifest names), `store` (the operations), `sweep` (what nothing names any more),
-//! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `publish` (the gates), `search`, `downloads`, and `http`, which answers requests.
+//! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `publish` (the gates), `search`, `downloads`, `take` (out of it, for an installation here), and `http`, which answers requests.
 
 mod config;
 
@@ -30,6 +30,7 @@ mod owner;
 mod publish;
 mod search;
 mod signatures;
+mod take;
 
 mod http;
 mod marketplace;
@@ -41,3 +42,4 @@ pub use listing::{Listing, Version, in_words};
 pub use marketplace::{Marketplace, Parts};
 pub use name::{InvalidName, RepositoryName, Selector, Tag};
 pub use search::{Found, QUERY_BYTES_MAX, Query};
+pub use take::Taken;

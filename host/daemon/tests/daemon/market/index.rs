@@ -12,7 +12,7 @@ const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
 impl Market {
     /// Pushes bytes as a component.
-    fn component(&self, name: &str, reference: &str, bytes: &[u8]) -> Reply {
+    pub(super) fn component(&self, name: &str, reference: &str, bytes: &[u8]) -> Reply {
         let (config, layer) = (self.blob(name, b"{}"), self.blob(name, bytes));
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
