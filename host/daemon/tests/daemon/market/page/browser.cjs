@@ -2,7 +2,8 @@
 // It is given ADDRESS, TOKEN and CHROMIUM, says `all is well` at its end, and fails with what is wrong before.
 
 const { chromium } = require("playwright-core");
-const { readFileSync } = require("node:fs");
+const { existsSync, readFileSync } = require("node:fs");
+const { delimiter, isAbsolute, join } = require("node:path");
 
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const { ADDRESS, TOKEN, CHROMIUM } = process.env;
@@ -111,9 +112,15 @@ async function fromElsewhere(page) {
   need(answer.status() === 403, `a form of another site is answered with ${answer.status()}`);
 }
 
+// Where a program is that may be on the path.
+function program(name) {
+  const places = (process.env.PATH || "").split(delimiter).map((folder) => join(folder, name));
+  return isAbsolute(name) ? name : places.find((file) => existsSync(file));
+}
+
 async function main() {
   const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args });
+  const browser = await chromium.launch({ executablePath: program(CHROMIUM), args });
   for (const colorScheme of ["light", "dark"]) {
     const context = await browser.newContext({ viewport: { width: 390, height: 844 }, colorScheme });
     const page = await context.newPage();
