@@ -1,7 +1,7 @@
 //! Rust types and host traits generated from `wit/`. Both sides of every interface use the same types.
 
 wasmtime::component::bindgen!({
-    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync", "../../wit/db", "../../wit/event"],
+    path: ["../../wit/plugin", "../../wit/storage", "../../wit/kv", "../../wit/discovery", "../../wit/auth", "../../wit/router", "../../wit/config", "../../wit/sync", "../../wit/db", "../../wit/event", "../../wit/marketplace"],
     inline: "
         package platform:host@0.1.0;
         world host {
@@ -36,6 +36,9 @@ wasmtime::component::bindgen!({
             import platform:event/broker@0.1.0;
             import platform:event/candidates@0.1.0;
             import platform:event/filter@0.1.0;
+            import platform:marketplace/types@0.1.0;
+            import platform:marketplace/index@0.1.0;
+            import platform:marketplace/installer@0.1.0;
         }
     ",
     world: "platform:host/host",
@@ -72,6 +75,10 @@ wasmtime::component::bindgen!({
         "platform:discovery/registry.changes": async,
         "platform:discovery/registry.revision": async,
         "platform:config/values.get": async,
+        "platform:marketplace/index.search": async,
+        "platform:marketplace/index.show": async,
+        "platform:marketplace/installer.review": async,
+        "platform:marketplace/installer.install": async,
     },
     with: {
         "platform:auth/types.request": crate::auth::Request,

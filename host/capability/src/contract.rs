@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use platform_runtime::{Functions, Limits, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{auth, bindings, config, db, discovery, event, guest::Guest, kv, router, sync};
+use crate::{auth, bindings, config, db, discovery, event, guest::Guest, kv, router, sync, web};
 
 /// The WIT that the host was built with: a component type as `wit-component` encodes it, for comparing a guest with.
 pub const WIT_WORLD: &[u8] = bindings::COMPONENT_TYPE;
@@ -46,6 +46,9 @@ pub enum SlotKind {
     /// Chain of decisions on which events are kept, and how.
     #[serde(rename = "event.filter")]
     EventFilter,
+    /// Web page, answering requests of browsers.
+    #[serde(rename = "web.page")]
+    WebPage,
 }
 
 /// The text names no kind of slot.
@@ -55,7 +58,7 @@ pub struct UnknownSlot(pub String);
 
 impl SlotKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::KvStore,
         Self::DiscoveryRegistry,
         Self::AuthPolicy,
@@ -67,6 +70,7 @@ impl SlotKind {
         Self::DbStore,
         Self::EventBroker,
         Self::EventFilter,
+        Self::WebPage,
     ];
 
     /// The kind's name.
@@ -84,6 +88,7 @@ impl SlotKind {
             Self::DbStore => "db.store",
             Self::EventBroker => "event.broker",
             Self::EventFilter => "event.filter",
+            Self::WebPage => "web.page",
         }
     }
 
@@ -102,6 +107,7 @@ impl SlotKind {
             Self::DbStore => db::INTERFACE,
             Self::EventBroker => event::INTERFACE,
             Self::EventFilter => event::filter::INTERFACE,
+            Self::WebPage => web::INTERFACE,
         }
     }
 
@@ -120,6 +126,7 @@ impl SlotKind {
             Self::DbStore => db::FUNCTIONS,
             Self::EventBroker => event::FUNCTIONS,
             Self::EventFilter => event::filter::FUNCTIONS,
+            Self::WebPage => web::FUNCTIONS,
         }
     }
 
@@ -147,7 +154,7 @@ impl SlotKind {
     #[must_use]
     pub fn mode(self) -> Mode {
         match self {
-            Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter => Mode::Fresh,
+            Self::AuthPolicy | Self::ConfigValidator | Self::EventFilter | Self::WebPage => Mode::Fresh,
             Self::KvStore
             | Self::DiscoveryRegistry
             | Self::RouterPolicy
@@ -177,6 +184,15 @@ impl SlotKind {
             Self::EventFilter => {
                 Limits { memory_kib: 32 << 10, deadline_ms: 500, transfer_kib: 4 << 10, ..Limits::decision() }
             }
+            // Time for what a page asks of the host, which may have to compile a component.
+            Self::WebPage => Limits {
+                memory_kib: 32 << 10,
+                deadline_ms: 30_000,
+                concurrency: 32,
+                queue: 128,
+                transfer_kib: 4 << 10,
+                ..Limits::decision()
+            },
         }
     }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::SlotKind;
 
-/// One permission. Written `storage`, `kv`, `discovery`, `config`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or
-/// `env:NAME`.
+/// One permission. Written `storage`, `kv`, `discovery`, `config`, `marketplace`, `wasi`, `network:HOST:PORT`,
+/// `files:DIRECTORY` or `env:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Grant {
@@ -19,6 +19,8 @@ pub enum Grant {
     Discovery,
     /// Values of configurations (`platform:config/values`).
     Config,
+    /// The marketplace with the rights of whoever asks for a page (`platform:marketplace/*`).
+    Marketplace,
     /// Clocks, random numbers and standard streams (WASI 0.2): by itself an empty environment, no files, no sockets.
     Wasi,
     /// TCP connections and HTTP requests to one host and port, by WASI.
@@ -40,7 +42,7 @@ pub type Grants = BTreeSet<Grant>;
 /// The text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
+    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
 )]
 pub struct InvalidGrant(String);
 
@@ -54,6 +56,7 @@ impl FromStr for Grant {
             "kv" => Ok(Self::Kv),
             "discovery" => Ok(Self::Discovery),
             "config" => Ok(Self::Config),
+            "marketplace" => Ok(Self::Marketplace),
             "wasi" => Ok(Self::Wasi),
             _ if let Some(directory) = text.strip_prefix("files:") => {
                 let is_plain = !directory.split('/').any(|part| part == "..") && !directory.contains('\0');
@@ -105,6 +108,7 @@ impl fmt::Display for Grant {
             Self::Kv => f.write_str("kv"),
             Self::Discovery => f.write_str("discovery"),
             Self::Config => f.write_str("config"),
+            Self::Marketplace => f.write_str("marketplace"),
             Self::Wasi => f.write_str("wasi"),
             Self::Network { host, port } => write!(f, "network:{host}:{port}"),
             Self::Files(directory) => write!(f, "files:{directory}"),
@@ -124,6 +128,8 @@ pub enum Need {
     Slot(SlotKind),
     /// At least one `network:` grant.
     Network,
+    /// To be bound as a web page, or a grant as [`Self::Network`].
+    Http,
     /// The host has no such interface.
     Unknown,
 }
@@ -141,14 +147,17 @@ pub fn need(interface: &str) -> Need {
         | "platform:config/types"
         | "platform:sync/types"
         | "platform:db/types"
-        | "platform:event/types" => Need::Nothing,
+        | "platform:event/types"
+        | "platform:marketplace/types" => Need::Nothing,
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
         "platform:config/values" => Need::Grant(Grant::Config),
+        "platform:marketplace/index" | "platform:marketplace/installer" => Need::Grant(Grant::Marketplace),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
         "platform:config/proposals" => Need::Slot(SlotKind::ConfigValidator),
         "platform:event/candidates" => Need::Slot(SlotKind::EventFilter),
+        "wasi:http/types" => Need::Http,
         _ if ["wasi:sockets/", "wasi:http/", "wasi:tls/"].iter().any(|package| name.starts_with(package)) => {
             Need::Network
         }
@@ -173,6 +182,7 @@ mod tests {
             "kv",
             "discovery",
             "config",
+            "marketplace",
             "wasi",
             "network:redis.internal:6379",
             "network:[::1]:80",
@@ -209,6 +219,8 @@ mod tests {
         assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
         assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
         assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Network);
+        assert_eq!(need("wasi:http/types@0.2.0"), Need::Http);
+        assert_eq!(need("platform:marketplace/installer@0.1.0"), Need::Grant(Grant::Marketplace));
         assert_eq!(need("wasi:tls/types@0.2.0-draft"), Need::Network);
         assert_eq!(need("evil:thing/x"), Need::Unknown);
     }

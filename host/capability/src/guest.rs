@@ -17,6 +17,7 @@ use crate::{
     event::Draft,
     kv,
     logs::{LogMeter, Tail},
+    marketplace,
     router::NodeTable,
     wasi::{Reach, Wasi},
 };
@@ -58,6 +59,8 @@ pub struct Guest {
     pub proposal: Option<Arc<dyn Proposed>>,
     /// Event that an event filter decides on.
     pub draft: Option<Arc<Draft>>,
+    /// The marketplace, as the caller of a page may use it.
+    pub marketplace: Option<Arc<dyn marketplace::Backend>>,
     /// Nodes that a router policy picks from.
     pub nodes: Option<Arc<NodeTable>>,
     /// Zone of the caller that a router policy picks for.
@@ -79,6 +82,7 @@ impl Guest {
             facts: None,
             proposal: None,
             draft: None,
+            marketplace: None,
             nodes: None,
             zone: Box::default(),
             tables: HashMap::new(),

@@ -19,6 +19,7 @@ mod guest;
 pub mod kv;
 mod linker;
 pub mod logs;
+pub mod marketplace;
 mod name;
 pub mod plugin;
 pub mod router;
@@ -26,6 +27,7 @@ pub mod storage;
 pub mod sync;
 mod trust;
 mod wasi;
+pub mod web;
 
 pub use context::{Call, CallContext, Caller, NAMESPACE_DEFAULT};
 pub use contract::{SlotKind, UnknownSlot, WIT_WORLD};

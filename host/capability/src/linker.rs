@@ -68,8 +68,9 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
             Need::Nothing => {}
             Need::Grant(grant) if grants.contains(&grant) => {}
             Need::Grant(grant) => return Err(missing(&grant)),
-            Need::Network if grants.iter().any(|grant| matches!(grant, Grant::Network { .. })) => {}
-            Need::Network => return Err(missing(&"network:HOST:PORT")),
+            Need::Network | Need::Http if grants.iter().any(|grant| matches!(grant, Grant::Network { .. })) => {}
+            Need::Http if kind == SlotKind::WebPage => {}
+            Need::Network | Need::Http => return Err(missing(&"network:HOST:PORT")),
             Need::Slot(needed) if needed == kind => {}
             Need::Slot(kind) => return Err(LinkError::OtherSlot { import: import.clone(), kind }),
             Need::Unknown => return Err(LinkError::Unknown(import.clone())),
@@ -92,7 +93,8 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         | SlotKind::ConfigSource
         | SlotKind::SyncLock
         | SlotKind::DbStore
-        | SlotKind::EventBroker => {}
+        | SlotKind::EventBroker
+        | SlotKind::WebPage => {}
     }
     let mut asynchronous = false;
     if imported("platform:storage/") {
@@ -111,6 +113,11 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
     if imported("platform:config/values") {
         asynchronous = true;
         platform::config::values::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
+    }
+    if imported("platform:marketplace/") {
+        asynchronous = true;
+        platform::marketplace::index::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
+        platform::marketplace::installer::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
     }
     if imported("wasi:") {
         asynchronous = true;
@@ -136,7 +143,8 @@ fn add_free(linker: &mut Linker<Seat<Guest>>) -> wasmtime::Result<()> {
     platform::config::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::sync::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     platform::db::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
-    platform::event::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
+    platform::event::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    platform::marketplace::types::add_to_linker::<_, HasSelf<Guest>>(linker, guest)
 }
 
 fn guest(seat: &mut Seat<Guest>) -> &mut Guest {

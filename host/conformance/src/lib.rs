@@ -17,6 +17,7 @@ mod outcome;
 mod router;
 mod subject;
 mod sync;
+mod web;
 
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ pub fn suite(kind: SlotKind) -> &'static [Check] {
         SlotKind::DbStore => db::SUITE,
         SlotKind::EventBroker => event::BROKER,
         SlotKind::EventFilter => event::FILTER,
+        SlotKind::WebPage => web::SUITE,
     }
 }
 

@@ -169,7 +169,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Facts, Rejection> {
     for import in &imports {
         match need(import) {
             Need::Grant(grant) => drop(requested.insert(grant)),
-            Need::Network => network = true,
+            Need::Http if slot == SlotKind::WebPage => {}
+            Need::Network | Need::Http => network = true,
             Need::Slot(kind) if kind != slot => {
                 return Err(Rejection::UnknownImports(format!("`{import}`, which is only there for `{kind}`")));
             }

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Plane`] (all slots), [`Slot`] (one), [`Binding`] (what it holds), `prepare` (everything before
 //! the flip), `swap` (the flip), `drain` (what follows), `decide` (who is asked), [`Recorder`] (what was), [`Rollout`] (a candidate beside what serves), then what each capability makes of its slots: `provider` (what
-//! those with a provider share), `carry` (how what they keep moves), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`].
+//! those with a provider share), `carry` (how what they keep moves), [`Kv`], [`Discovery`], [`Config`], [`Sync`], [`Db`], [`Events`], [`Auth`], [`Router`], `page`.
 
 mod auth;
 mod binding;
@@ -20,6 +20,7 @@ mod error;
 mod event;
 mod kv;
 mod metrics;
+mod page;
 mod plane;
 mod prepare;
 mod provider;
@@ -52,6 +53,7 @@ pub use event::{
 };
 pub use kv::Kv;
 pub use metrics::{BUCKETS_US, Counts, Metrics};
+pub use page::Market;
 pub use plane::{Plane, PlaneConfig, PlaneParts};
 pub use prepare::Prepared;
 pub use recorder::{

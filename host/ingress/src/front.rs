@@ -25,6 +25,7 @@ use crate::{
     market::Market,
     methods::Methods,
     metrics::{self, Requests, Told},
+    page::Pages,
     transcode::Transcoder,
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Front {
     pub(crate) checker: Arc<Checker>,
     pub(crate) cloudevents: CloudEvents,
     pub(crate) market: Option<Market>,
+    pub(crate) pages: Option<Pages>,
     pub(crate) health: Health,
     pub(crate) requests: Arc<Requests>,
     pub(crate) openapi: Bytes,
@@ -67,6 +69,9 @@ impl Front {
         }
         if let Some(market) = self.market.as_ref().filter(|_| Marketplace::serves(uri.path())) {
             return market.answer(request).await;
+        }
+        if let Some(pages) = self.pages.as_ref().filter(|_| Pages::serves(uri.path())) {
+            return pages.answer(request).await;
         }
         let path = request.uri().path();
         let plain = [Method::GET, Method::HEAD].contains(request.method());

@@ -5,7 +5,7 @@
 //!
 //! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
-//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too, `market` with clients of registries; `health`, `metrics` and `openapi` tell
+//! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too, `market` with clients of registries, `page` with browsers; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
 
 mod admission;
@@ -22,6 +22,7 @@ mod market;
 mod methods;
 mod metrics;
 mod openapi;
+mod page;
 mod resp;
 mod server;
 mod transcode;
@@ -59,6 +60,7 @@ use identity::Authenticator;
 use market::Market;
 use methods::{EXT_AUTHZ, Methods};
 use metrics::Requests;
+use page::Pages;
 use transcode::{TableError, Transcoder};
 
 pub use admission::DeadlineConfig;
@@ -157,6 +159,9 @@ impl Config {
             Shared { plane: Arc::clone(&plane), webhooks: Arc::clone(&webhooks), draining: draining.clone(), watches };
         let cloudevents =
             CloudEvents { shared: served.clone(), admission: Arc::clone(&admission), limits: self.limits.clone() };
+        let pages = parts.marketplace.clone().map(|marketplace| {
+            Pages::new(Arc::clone(&plane), Arc::clone(&parts.control), marketplace, Arc::clone(&admission))
+        });
         let market = parts.marketplace.clone();
         let market = market.map(|marketplace| Market { marketplace, authenticator: Arc::clone(&authenticator) });
         let routes = self.routes(parts, served, &health, authenticator)?;
@@ -174,6 +179,7 @@ impl Config {
             checker,
             cloudevents,
             market,
+            pages,
             health,
             requests,
             openapi,

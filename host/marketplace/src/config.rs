@@ -58,6 +58,10 @@ pub struct Limits {
     pub idle_ms: u64,
     /// How long trying a component may take, in milliseconds.
     pub trial_ms: u64,
+    /// Who is signed in to the page at once, on each daemon; one more ends the oldest session.
+    pub sessions_max: usize,
+    /// How long a session on the page lasts, in milliseconds, unless its token ends before.
+    pub session_ms: u64,
 }
 
 impl Default for Limits {
@@ -70,6 +74,8 @@ impl Default for Limits {
             upload_ms: 3_600_000,
             idle_ms: 60_000,
             trial_ms: 300_000,
+            sessions_max: 1000,
+            session_ms: 3_600_000,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! In reading order: [`Config`], `name` (what names, tags and references are), `route` (what a path asks for), `range`, [`Error`], then what is kept:
 //! `blobs` (bytes), `uploads` (bytes that come in), `table` (all else), `manifest` (what a manifest names), `store` (the operations), `sweep` (what nothing names any more),
 //! the index: `listing` (what is told of components), `owner` (whose a name is), `signatures`, `report` (what came of trying a component), `tester` and `trying` (how that comes about),
-//! `publish` (the gates), `attachments` (what was published beside a component), `search`, `downloads`, and `http`, which answers requests and counts them (`traffic`).
+//! `publish` (the gates), `attachments` (what was published beside a component), `search`, `downloads`, `take` (out of it, for an installation here), and `http`, which answers requests and counts them (`traffic`).
 
 mod config;
 
@@ -28,6 +28,7 @@ mod sweep;
 mod listing;
 mod owner;
 mod signatures;
+mod take;
 
 mod report;
 mod tester;
@@ -54,3 +55,4 @@ pub use report::{Broken, Figures, Report, Verdict};
 pub use search::{Details, Found, QUERY_BYTES_MAX, Query};
 pub use tester::Tester;
 pub use traffic::{Operation, Traffic};
+pub use take::Taken;

@@ -117,6 +117,9 @@ pub fn in_words(grant: &Grant) -> String {
         Grant::Kv => "read and write keys, in the namespace of the call".to_owned(),
         Grant::Discovery => "read and change which services run where, in the namespace of the call".to_owned(),
         Grant::Config => "read configurations, in the namespace of the call".to_owned(),
+        Grant::Marketplace => {
+            "look up and install components in this marketplace, with the rights of whoever uses it".to_owned()
+        }
         Grant::Wasi => "read clocks and random numbers and write to its log; no files, no network".to_owned(),
         Grant::Network { host, port } => format!("connect to port {port} of {host}"),
         Grant::Files(folder) => format!("read all files below {folder} on the machine of the daemon"),

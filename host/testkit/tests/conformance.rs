@@ -138,6 +138,12 @@ async fn filters_of_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages() {
+    keeps_all(SlotKind::WebPage, shipped(SlotKind::WebPage, "web-marketplace", &["marketplace", "wasi"], &json!({})))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn policies_of_auth() {
     let rules = json!({
         "default": "deny",

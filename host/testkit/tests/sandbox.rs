@@ -55,6 +55,8 @@ async fn imports_without_a_grant_are_refused_by_name() {
         ("platform:router/load@0.1.0", "`router.policy`"),
         ("wasi:tls/types@0.2.0-draft", "`network:HOST:PORT`"),
         ("wasi:http/outgoing-handler@0.2.0", "`network:HOST:PORT`"),
+        ("wasi:http/types@0.2.0", "`network:HOST:PORT`"),
+        ("platform:marketplace/installer@0.1.0", "`marketplace`"),
         ("wasi:gpu/device@0.2.0", "does not offer"),
         ("somebody:else/thing@1.0.0", "does not offer"),
     ] {

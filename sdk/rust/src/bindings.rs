@@ -233,3 +233,29 @@ pub mod tls {
         },
     });
 }
+
+/// Slot `web.page`: what WASI's own crate has, under the shape that the export macro knows.
+#[cfg(feature = "web")]
+pub mod web {
+    pub use wasip2;
+
+    #[doc(hidden)]
+    #[macro_export]
+    macro_rules! __export_web {
+        ($adapter:ident with_types_in $($path:tt)*) => {
+            $crate::bindings::web::wasip2::http::proxy::export!($adapter);
+        };
+    }
+    pub use __export_web as export;
+}
+
+/// The marketplace, for pages with the grant `marketplace`.
+#[cfg(feature = "web")]
+pub mod marketplace {
+    wit_bindgen::generate!({
+        path: ["../../wit/marketplace"],
+        inline: "package platform:sdk@0.1.0; world sdk-marketplace { include platform:marketplace/imports@0.1.0; }",
+        generate_all,
+        additional_derives: [PartialEq],
+    });
+}

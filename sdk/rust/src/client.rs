@@ -42,3 +42,13 @@ pub mod config {
         read.map(Some).map_err(|error| Error::Other(format!("`{id}` at `{path}`: {error}")))
     }
 }
+
+/// The marketplace, as whoever asks for a page may use it; grant `marketplace`.
+#[cfg(feature = "web")]
+pub mod marketplace {
+    pub use crate::bindings::marketplace::platform::marketplace::{
+        index::{Found, Query, search, show, slots},
+        installer::{Installed, Plan, install, review},
+        types::{Error, Grant, Listing, Version},
+    };
+}

@@ -99,7 +99,7 @@ impl<P: Instance<State = P> + Handover> handover::Guest for Adapter<P> {
 /// ```
 ///
 /// The slot traits are `auth::Policy`, `router::Policy`, `kv::Store`, `discovery::Registry`, `config::Store`,
-/// `config::Validator`, `config::Source`, `sync::Locks`, `db::Store`, `event::Broker` and `event::Filter`. All options may be left out, their order
+/// `config::Validator`, `config::Source`, `sync::Locks`, `db::Store`, `event::Broker`, `event::Filter` and, with the feature `web`, `web::Page`. All options may be left out, their order
 /// is fixed: `mode` (`fresh`, `reused` or `single`; the slot's rule otherwise), `grants` that the plugin asks for,
 /// and `settings_schema`, a JSON Schema as text (`include_str!` works).
 ///
@@ -172,6 +172,10 @@ macro_rules! export {
     (event::Filter for $plugin:ty $(, $($options:tt)*)?) => {
         $crate::export!(@instance event, Filter, $plugin, $plugin, |plugin| plugin, |state| state);
         $crate::export!(@component plugin, event_filter, "event.filter", $plugin, $($($options)*)?,);
+    };
+    (web::Page for $plugin:ty $(, $($options:tt)*)?) => {
+        $crate::export!(@instance web, Page, $plugin, $plugin, |plugin| plugin, |state| state);
+        $crate::export!(@component plugin, web, "web.page", $plugin, $($($options)*)?,);
     };
     (@instance $slot:ident, $trait:ident, $plugin:ty, $state:ty, |$made:ident| $wrap:expr, |$held:ident| $unwrap:expr) => {
         // In a native build nothing else makes the plugin, and the compiler would call it dead.

@@ -45,6 +45,7 @@
 //! | `db.store` | [`db::Store`] |
 //! | `event.broker` | [`event::Broker`] |
 //! | `event.filter` | [`event::Filter`] |
+//! | `web.page` | `web::Page`, with the feature `web` |
 //!
 //! Any plugin may call [`context`] and [`log`]; [`storage`] needs the grant `storage`, [`client`] those of the
 //! capabilities called, and with the feature `net` the module `net` that of the server connected to. In native builds, that
@@ -80,6 +81,8 @@ pub mod router;
 pub mod settings;
 pub mod storage;
 pub mod sync;
+#[cfg(feature = "web")]
+pub mod web;
 
 pub use handover::Handover;
 pub use problem::Problem;

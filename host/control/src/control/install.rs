@@ -59,6 +59,16 @@ pub struct Upgrade {
     pub dropped: Grants,
 }
 
+/// What is known of a component before it is compiled.
+struct Examined {
+    view: Arc<View>,
+    key: PluginKey,
+    facts: Facts,
+    known: Option<Arc<PluginRecord>>,
+    warnings: Vec<String>,
+    signer: Option<Digest>,
+}
+
 impl Control {
     /// Verifies, compiles and keeps a component. Installing the same bytes again succeeds, and repairs a damaged file.
     ///
@@ -83,8 +93,21 @@ impl Control {
         .await
     }
 
-    pub(super) async fn install_now(&self, component: Bytes, request: &Install) -> Result<Installed> {
+    /// Tells what would come of installing a component, without compiling it; nothing is kept.
+    ///
+    /// # Errors
+    /// Why it would be refused.
+    pub async fn review(&self, component: Bytes, request: &Install) -> Result<Installed> {
         let _turn = self.installs.acquire().await.map_err(|error| Error::Internal(error.to_string()))?;
+        let Examined { view, key, facts, known, warnings, signer } = self.examine(&component, request).await?;
+        let plugin = known.clone().unwrap_or_else(|| Arc::new(record(&key, facts, &request.by)));
+        let plugin = Arc::new(plugin.signed(&request.signatures, signer));
+        let upgrade = upgrade(&view, &key, &plugin);
+        Ok(Installed { plugin, warnings, existed: known.is_some(), upgrade })
+    }
+
+    /// Looks at a component and judges its signatures, before anything of it is compiled.
+    async fn examine(&self, component: &Bytes, request: &Install) -> Result<Examined> {
         let given = request.signatures.len();
         if given > SIGNATURES_MAX {
             return Err(Error::TooManySignatures { given, max: SIGNATURES_MAX });
@@ -102,12 +125,19 @@ impl Control {
         let (judge, name, bytes) = (self.judge(&view), key.name.clone(), component.clone());
         let judged = blocking(move || judge.component(name.as_str(), &bytes, digest, &signatures)).await?;
         warnings.extend(judged.warnings);
+        Ok(Examined { view, key, facts, known, warnings, signer: judged.signer })
+    }
+
+    pub(super) async fn install_now(&self, component: Bytes, request: &Install) -> Result<Installed> {
+        let _turn = self.installs.acquire().await.map_err(|error| Error::Internal(error.to_string()))?;
+        let Examined { view, key, facts, known, mut warnings, signer } = self.examine(&component, request).await?;
+        let digest = facts.digest;
         if let Err(error) = self.compile(&facts, component.clone(), &mut warnings).await {
             self.discard(digest).await;
             return Err(error);
         }
         let plugin = known.clone().unwrap_or_else(|| Arc::new(record(&key, facts, &request.by)));
-        let plugin = Arc::new(plugin.signed(&request.signatures, judged.signer));
+        let plugin = Arc::new(plugin.signed(&request.signatures, signer));
         let upgrade = upgrade(&view, &key, &plugin);
         if request.dry_run {
             self.discard(digest).await;

@@ -189,7 +189,8 @@ impl Daemon {
         let took_ms = clock::now().saturating_duration_since(begun).as_millis();
         tracing::info!(slots = restored.len(), failed, took_ms, "restored slots");
         self.apply(settings).await;
-        defaults::bind(&self.control, &settings.binding, self.bundled.first().map(PathBuf::as_path)).await;
+        let bundled = self.bundled.first().map(PathBuf::as_path);
+        defaults::bind(&self.control, &settings.binding, bundled, settings.marketplace.enabled).await;
     }
 
     fn serve(&mut self, ingress: platform_ingress::Ingress) -> Result<(), StartError> {

@@ -37,6 +37,9 @@ const DEFAULTS: [Default; 8] = [
     Default { slot: "auth.policy", plugin: "auth-scopes", settings: closed },
 ];
 
+/// What serves where the marketplace is on.
+const PAGE: Default = Default { slot: "web.page/marketplace", plugin: "web-marketplace", settings: || json!({}) };
+
 /// Nobody but the administrator may do anything, until the operator says who may do what.
 fn closed() -> Value {
     json!({
@@ -47,8 +50,8 @@ fn closed() -> Value {
 
 /// Binds the defaults from `folder` to slots that never held anything, and brings those that still hold an earlier default up
 /// to the shipped version. A default that can't be bound is logged; the others are bound.
-pub(crate) async fn bind(control: &Control, declared: &[DeclaredBinding], folder: Option<&Path>) {
-    for default in &DEFAULTS {
+pub(crate) async fn bind(control: &Control, declared: &[DeclaredBinding], folder: Option<&Path>, marketplace: bool) {
+    for default in DEFAULTS.iter().chain(marketplace.then_some(&PAGE)) {
         let Ok(slot) = default.slot.parse::<SlotName>() else { continue };
         if declared.iter().any(|binding| binding.slot == slot) {
             continue;
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn defaults_name_slots() {
-        for default in &DEFAULTS {
+        for default in DEFAULTS.iter().chain([&PAGE]) {
             assert_eq!(default.slot.parse::<SlotName>().unwrap().to_string(), default.slot);
             assert!((default.settings)().is_object());
         }

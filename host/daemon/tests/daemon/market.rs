@@ -2,6 +2,7 @@
 
 mod index;
 mod manifests;
+mod page;
 mod tools;
 mod trials;
 

@@ -45,6 +45,7 @@ pub(crate) fn plugins() -> PathBuf {
         "event-storage",
         "auth-scopes",
         "router-round-robin",
+        "web-marketplace",
     ] {
         let file = folder.join(name).with_extension("wasm");
         assert!(file.is_file(), "`{}` is missing; run `cargo xtask plugins` first", file.display());

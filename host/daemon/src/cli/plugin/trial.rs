@@ -183,7 +183,7 @@ impl Trial {
 
 /// Whether the grant reaches nothing but what the trial's own host holds.
 fn is_within(grant: &Grant) -> bool {
-    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config)
+    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Marketplace)
 }
 
 fn by() -> Install {

@@ -103,6 +103,9 @@ fn means(grant: &Grant) -> String {
         Grant::Kv => "reads and writes keys of the key-value store, in the caller's namespace".to_owned(),
         Grant::Discovery => "sees and registers services and their nodes, in the caller's namespace".to_owned(),
         Grant::Config => "reads configurations, without their secrets, in the caller's namespace".to_owned(),
+        Grant::Marketplace => {
+            "searches the marketplace and installs from it, with the rights of whoever asks for the page".to_owned()
+        }
         Grant::Wasi => "reads the clock and random numbers, and writes to the daemon's log".to_owned(),
         Grant::Network { host, port } => format!("connects to `{host}`, port {port}, and to nothing else"),
         Grant::Files(directory) => format!("reads all files below `{directory}`"),
