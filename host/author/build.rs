@@ -8,18 +8,27 @@ use std::{
 };
 
 /// What is carried, relative to the repository.
-const CARRIED: [&str; 19] = [
+const CARRIED: [&str; 28] = [
     "Cargo.toml",
     "Cargo.lock",
     "LICENSE",
     "wit",
+    "sdk/c",
+    "sdk/js",
+    "sdk/python",
     "sdk/rust/Cargo.toml",
     "sdk/rust/src",
     "sdk/rust/wit",
+    "examples/auth-policy-c",
     "examples/auth-policy-js",
+    "examples/auth-policy-python",
     "examples/auth-policy-rust",
     "examples/config-validator-rust",
     "examples/event-filter-rust",
+    "examples/kv-store-c",
+    "examples/kv-store-js",
+    "examples/kv-store-python",
+    "examples/router-policy-js",
     "plugins/config-env",
     "plugins/config-storage",
     "plugins/db-storage",
@@ -29,6 +38,9 @@ const CARRIED: [&str; 19] = [
     "plugins/router-round-robin",
     "plugins/sync-storage",
 ];
+
+/// What npm, pip and builds leave beside it.
+const LEFT: [&str; 6] = ["node_modules", "package-lock.json", "target", "dist", ".venv", "__pycache__"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
@@ -55,8 +67,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     }
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
-        // What npm brings follows from the pinned versions.
-        if path.file_name().is_some_and(|name| name != "node_modules" && name != "package-lock.json") {
+        // What is brought or left by tools is no source.
+        if path.file_name().is_some_and(|name| !LEFT.iter().any(|left| name == *left)) {
             collect(&path, files)?;
         }
     }

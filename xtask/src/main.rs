@@ -30,7 +30,8 @@ usage: cargo xtask TASK [OPTIONS]
   setup [--servers]            make guests compile here; with --servers also install the servers that tests use
   run [--dev] [-- DAEMON ARGS] set up, build everything, start the platform on 127.0.0.1:8080
   test [-- NEXTEST ARGS]       set up, build everything, run every test and doctest
-  plugins [--js] [--rebuild]   build all guests into dist/
+  plugins [--others] [--rebuild]
+                               build all guests into dist/; with --others also those in C, Python and JavaScript
   bench [-- BENCH ARGS]        run the benchmarks and print their ratios
   chaos [--seed N] [--minutes N]
                                kill, cut off and pause daemons and servers for long, and judge what they answered
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 struct Options {
     servers: bool,
     dev: bool,
-    javascript: bool,
+    others: bool,
     rebuild: bool,
     seed: Option<u64>,
     minutes: Option<u64>,
@@ -85,7 +86,7 @@ fn dispatch(report: &Report) -> Result<()> {
         "run" => run::run(&workspace, report, options.dev, &options.passed_on),
         "test" => test::run(&workspace, report, &options.passed_on),
         "plugins" => {
-            let choice = plugins::Choice { javascript: options.javascript, rebuild: options.rebuild };
+            let choice = plugins::Choice { others: options.others, rebuild: options.rebuild };
             plugins::build(&workspace, report, choice).map(drop)
         }
         "bench" => bench::run(&workspace, report, &options.passed_on),
@@ -111,7 +112,7 @@ fn options(task: &str, mut arguments: lexopt::Parser) -> Result<Options> {
             None => return Ok(options),
             Some(lexopt::Arg::Long("servers")) if task == "setup" => options.servers = true,
             Some(lexopt::Arg::Long("dev")) if task == "run" => options.dev = true,
-            Some(lexopt::Arg::Long("js")) if task == "plugins" => options.javascript = true,
+            Some(lexopt::Arg::Long("others")) if task == "plugins" => options.others = true,
             Some(lexopt::Arg::Long("rebuild")) if task == "plugins" => options.rebuild = true,
             Some(lexopt::Arg::Long("seed")) if task == "chaos" => options.seed = Some(arguments.value()?.parse()?),
             Some(lexopt::Arg::Long("minutes")) if task == "chaos" => {

@@ -5,8 +5,8 @@
 //! guest. Invariant: a file below `dist/` is a validated component and changes only when its content does.
 
 mod encode;
-mod javascript;
 mod record;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ use crate::workspace::{Package, Workspace};
 /// What else to build, and how.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Choice {
-    /// Also the guests written in JavaScript, which need npm.
-    pub(crate) javascript: bool,
+    /// Also the guests written in other languages than Rust, which need the tools of those.
+    pub(crate) others: bool,
     /// Encode again what did not change.
     pub(crate) rebuild: bool,
 }
@@ -52,8 +52,8 @@ struct Artifact {
 pub(crate) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> Result<Vec<Built>> {
     let sysroot = setup::guests(workspace, report)?;
     let mut built = report.step("build guests", || rust(workspace, report, &sysroot, choice))?;
-    if choice.javascript {
-        built.extend(report.step("build guests in JavaScript", || javascript::build(workspace, report, choice))?);
+    if choice.others {
+        built.extend(report.step("build guests in other languages", || sources::build(workspace, report, choice))?);
     }
     if !built.is_empty() {
         let rows: Vec<Vec<String>> = built.iter().map(Built::row).collect();

@@ -30,8 +30,7 @@ pub(crate) fn run(workspace: &Workspace, report: &Report, arguments: &[OsString]
 
 /// Everything; the counts of the tests that ran, when the runner wrote them down.
 pub(crate) fn all(workspace: &Workspace, report: &Report, arguments: &[OsString]) -> Result<Option<String>> {
-    let javascript = is_ci() || process::find("npm").is_some();
-    plugins::build(workspace, report, Choice { javascript, rebuild: false })?;
+    plugins::build(workspace, report, Choice::default())?;
     if let Err(error) = setup::servers(workspace, report) {
         if is_ci() {
             return Err(error);

@@ -5,16 +5,19 @@
 
 use std::{
     env,
-    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
 
-use crate::{Error, Sysroot, TARGETS, Toolchain};
+use crate::{
+    Error, Sysroot, TARGETS, Toolchain,
+    run::{cannot_start, captured, program},
+};
 
-const RUST_WAY_OUT: &str = "install Rust, see https://rustup.rs";
+/// How to get what a toolchain consists of.
+pub(crate) const WAY_OUT: &str = "install Rust, see https://rustup.rs";
 
 /// Builds guests for one target.
 #[derive(Debug, Clone)]
@@ -76,7 +79,7 @@ impl Compile<'_> {
         if self.examples {
             command.arg("--examples");
         }
-        let messages = captured(&mut command)?;
+        let messages = captured(&mut command, WAY_OUT)?;
         let mut artifacts = Vec::new();
         for line in messages.lines().filter(|line| line.starts_with('{')) {
             let message: Value = serde_json::from_str(line)
@@ -123,7 +126,7 @@ pub(crate) fn package(folder: &Path) -> Result<Package, Error> {
     if !folder.join("Cargo.toml").is_file() {
         return Err(Error::NoProject(folder.to_owned()));
     }
-    let text = captured(cargo(folder).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let text = captured(cargo(folder).args(["metadata", "--no-deps", "--format-version", "1"]), WAY_OUT)?;
     let odd = |what: &str| Error::Output { program: "cargo metadata".to_owned(), what: what.to_owned() };
     let metadata: Value = serde_json::from_str(&text).map_err(|error| odd(&error.to_string()))?;
     let manifest = folder.join("Cargo.toml").canonicalize().map_err(|_gone| Error::NoProject(folder.to_owned()))?;
@@ -194,7 +197,7 @@ impl Package {
         } else {
             command.stdout(std::io::stderr());
         }
-        Ok(command.status().map_err(|source| cannot_start(&command, source))?.success())
+        Ok(command.status().map_err(|source| cannot_start(&command, source, WAY_OUT))?.success())
     }
 }
 
@@ -205,37 +208,7 @@ fn cargo_home() -> Option<PathBuf> {
 
 /// The cargo to use, so that toolchain overrides of one that runs this program carry over.
 fn cargo(folder: &Path) -> Command {
-    rust("CARGO", "cargo", folder)
-}
-
-/// A program of the toolchain, run in a folder.
-pub(crate) fn rust(variable: &str, program: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env::var_os(variable).unwrap_or_else(|| program.into()));
-    command.current_dir(folder);
-    command
-}
-
-/// Runs to the end and returns what it wrote to standard output; standard error stays on the terminal.
-pub(crate) fn captured(command: &mut Command) -> Result<String, Error> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|source| cannot_start(command, source))?;
-    if !output.status.success() {
-        return Err(Error::Failed(line(command)));
-    }
-    String::from_utf8(output.stdout).map_err(|error| Error::Output { program: line(command), what: error.to_string() })
-}
-
-fn cannot_start(command: &Command, source: std::io::Error) -> Error {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let way_out = if program.ends_with("npm") { "install Node.js 20 or newer, with npm" } else { RUST_WAY_OUT };
-    Error::Start { program, source, way_out }
-}
-
-/// The program, wherever it lies, and its task; what else it is told is nothing that a user wrote.
-fn line(command: &Command) -> String {
-    let program = command.get_program();
-    let words = std::iter::once(Path::new(program).file_name().unwrap_or(program)).chain(command.get_args().take(1));
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    program("CARGO", "cargo", folder)
 }
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ pub enum Error {
         /// What to do about it.
         way_out: &'static str,
     },
+    /// Part of what compiles is missing.
+    #[error("{what} is missing; {way_out}")]
+    Missing {
+        /// What.
+        what: String,
+        /// What to do about it.
+        way_out: &'static str,
+    },
     /// A program did not do what it should; it has said why.
     #[error("`{0}` failed")]
     Failed(String),
@@ -50,9 +58,12 @@ pub enum Error {
     },
     /// It is no project of a plugin.
     #[error(
-        "`{0}` is no project of a plugin: its `Cargo.toml` has no `[package.metadata.platform]` with a `target`; `platform plugin new` makes one that has"
+        "`{0}` is no project of a plugin: it has no `Cargo.toml` with `[package.metadata.platform]` and a `target`, and no `manifest.json` with sources beside it; `platform plugin new` makes one"
     )]
     NoProject(PathBuf),
+    /// Its files can't be used.
+    #[error("{0}")]
+    Project(String),
     /// Guests are not built for it.
     #[error("`package.metadata.platform.target` is `{0}`; plugins are built for {targets}", targets = crate::TARGETS.join(" or "))]
     Target(String),

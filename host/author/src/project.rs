@@ -1,16 +1,11 @@
 //! [`Project`]: the source of a plugin, in whichever language.
 
-use std::{
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
-
-use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 use crate::{
-    Error,
-    cargo::{Package, captured, package, rust},
-    validate,
+    Error, Manifest, c,
+    cargo::{Package, package},
+    javascript, manifest, python,
 };
 
 /// The source of a plugin.
@@ -18,16 +13,24 @@ use crate::{
 pub enum Project {
     /// A package of cargo.
     Rust(Package),
-    /// A package of npm whose script `build` writes the component to the path that it is given.
-    JavaScript(Script),
+    /// A folder with a manifest and sources in another language.
+    Other(Sources),
 }
 
-/// A package of npm.
+/// Sources in another language than Rust.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Script {
-    name: String,
-    version: String,
+pub struct Sources {
+    manifest: Manifest,
     folder: PathBuf,
+    build: Builder,
+}
+
+/// What makes a component of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Builder {
+    C,
+    Python,
+    JavaScript,
 }
 
 impl Project {
@@ -36,10 +39,10 @@ impl Project {
     /// # Errors
     /// There is none, or it says nothing that makes sense.
     pub fn find(folder: &Path) -> Result<Self, Error> {
-        if folder.join("Cargo.toml").is_file() || !folder.join("package.json").is_file() {
+        if folder.join("Cargo.toml").is_file() || !folder.join(manifest::FILE).is_file() {
             return package(folder).map(Self::Rust);
         }
-        Script::read(folder).map(Self::JavaScript)
+        Sources::read(folder).map(Self::Other)
     }
 
     /// Name of the plugin.
@@ -47,7 +50,7 @@ impl Project {
     pub fn name(&self) -> &str {
         match self {
             Self::Rust(package) => &package.name,
-            Self::JavaScript(script) => &script.name,
+            Self::Other(sources) => &sources.manifest.name,
         }
     }
 
@@ -56,7 +59,7 @@ impl Project {
     pub fn version(&self) -> &str {
         match self {
             Self::Rust(package) => &package.version,
-            Self::JavaScript(script) => &script.version,
+            Self::Other(sources) => &sources.manifest.version,
         }
     }
 
@@ -65,18 +68,18 @@ impl Project {
     pub fn folder(&self) -> &Path {
         match self {
             Self::Rust(package) => &package.folder,
-            Self::JavaScript(script) => &script.folder,
+            Self::Other(sources) => &sources.folder,
         }
     }
 
-    /// Builds the component; `config` is settings of cargo, for projects that have to do with it.
+    /// Builds the component; `config` is settings of cargo for a build that is to be quick rather than good, in whichever language.
     ///
     /// # Errors
     /// It can't be built, or what comes out is no component.
     pub fn build(&self, config: &[&str]) -> Result<Vec<u8>, Error> {
         match self {
             Self::Rust(package) => package.build("release", config),
-            Self::JavaScript(script) => script.build(),
+            Self::Other(sources) => sources.build(None, !config.is_empty()),
         }
     }
 
@@ -87,54 +90,43 @@ impl Project {
     pub fn test(&self, quiet: bool) -> Result<Option<bool>, Error> {
         match self {
             Self::Rust(package) => package.test(quiet).map(Some),
-            Self::JavaScript(_) => Ok(None),
+            Self::Other(_) => Ok(None),
         }
     }
 }
 
-fn modified(file: &Path) -> Option<SystemTime> {
-    file.metadata().and_then(|metadata| metadata.modified()).ok()
-}
-
-impl Script {
-    /// The package in a folder.
+impl Sources {
+    /// The sources in a folder.
     ///
     /// # Errors
-    /// There is none, or it says nothing that makes sense.
+    /// There are none, or the manifest says nothing that makes sense.
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let file = folder.join("package.json");
-        let wrong = |why: String| Error::Component(format!("`{}`: {why}", file.display()));
-        let text = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
-        let package: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        let member = |name: &str| {
-            let text = package.get(name).and_then(Value::as_str).map(str::to_owned);
-            text.ok_or_else(|| wrong(format!("it has no `{name}`")))
+        let manifest = Manifest::read(folder)?;
+        let folder =
+            std::path::absolute(folder).map_err(|error| Error::Project(format!("`{}`: {error}", folder.display())))?;
+        let build = if folder.join(javascript::FILE).is_file() {
+            Builder::JavaScript
+        } else if folder.join(python::FILE).is_file() {
+            Builder::Python
+        } else if folder.join("src").is_dir() {
+            Builder::C
+        } else {
+            return Err(Error::NoProject(folder));
         };
-        let folder = std::path::absolute(folder).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { name: member("name")?, version: member("version")?, folder })
+        Ok(Self { manifest, folder, build })
     }
 
-    /// Installs what it needs, unless that is there, and builds the component.
+    /// Builds the component, with its manifest in it; `tools` is a folder of programs to look at before the path. One that is
+    /// to be quick may be slower to run.
     ///
     /// # Errors
-    /// npm is missing or fails, or what comes out is no component.
-    pub fn build(&self) -> Result<Vec<u8>, Error> {
-        let npm = || rust("NPM", "npm", &self.folder);
-        // npm writes this last, and anew whenever what is there changes.
-        let installed = modified(&self.folder.join("node_modules/.package-lock.json"));
-        if installed.is_none() || installed < modified(&self.folder.join("package.json")) {
-            captured(npm().args(["install", "--no-audit", "--no-fund", "--loglevel", "error"]))?;
-        }
-        let wrong = |why: String| Error::Component(format!("`npm run build`: {why}"));
-        // A place that nobody watches, packs or commits.
-        let file = self.folder.join("node_modules/.platform-plugin.wasm");
-        captured(npm().args(["run", "--silent", "build", "--"]).arg(&file))?;
-        let component =
-            std::fs::read(&file).map_err(|error| wrong(format!("it wrote no `{}`: {error}", file.display())));
-        // Whether it was written or not, nobody else looks for it.
-        let _ = std::fs::remove_file(&file);
-        let component = component?;
-        validate(&component)?;
-        Ok(component)
+    /// What it is built with is missing or fails, or what comes out is no component.
+    pub fn build(&self, tools: Option<&Path>, quick: bool) -> Result<Vec<u8>, Error> {
+        let component = match self.build {
+            Builder::C => c::build(&self.folder)?,
+            Builder::Python => python::build(&self.folder, tools)?,
+            Builder::JavaScript => javascript::build(&self.folder, quick)?,
+        };
+        Ok(self.manifest.embed(component))
     }
 }

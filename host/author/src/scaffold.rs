@@ -13,7 +13,7 @@ use crate::Error;
 /// Files of the repository, by their path in it.
 const CARRIED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
 const README: &str = include_str!("readme.md");
-const README_JS: &str = include_str!("readme-js.md");
+const README_OTHER: &str = include_str!("readme-other.md");
 /// Cases of a project whose template has none.
 const CASES: &str = "\
 # Settings that the component is tried with. The promises of its slot's interface are its cases.
@@ -35,8 +35,17 @@ const TEMPLATES: [(&str, &str); 11] = [
     ("event.filter", "examples/event-filter-rust"),
 ];
 
+/// The same in C.
+const C: [(&str, &str); 2] = [("auth.policy", "examples/auth-policy-c"), ("kv.store", "examples/kv-store-c")];
+/// The same in Python.
+const PYTHON: [(&str, &str); 2] =
+    [("auth.policy", "examples/auth-policy-python"), ("kv.store", "examples/kv-store-python")];
 /// The same in JavaScript.
-const SCRIPTS: [(&str, &str); 1] = [("auth.policy", "examples/auth-policy-js")];
+const JAVASCRIPT: [(&str, &str); 3] = [
+    ("auth.policy", "examples/auth-policy-js"),
+    ("router.policy", "examples/router-policy-js"),
+    ("kv.store", "examples/kv-store-js"),
+];
 
 /// A language to write plugins in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +54,10 @@ pub enum Language {
     Rust,
     /// JavaScript.
     JavaScript,
+    /// Python.
+    Python,
+    /// C.
+    C,
 }
 
 impl Language {
@@ -54,6 +67,40 @@ impl Language {
         match self {
             Self::Rust => "rust",
             Self::JavaScript => "js",
+            Self::Python => "python",
+            Self::C => "c",
+        }
+    }
+
+    const fn templates(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Rust => &TEMPLATES,
+            Self::JavaScript => &JAVASCRIPT,
+            Self::Python => &PYTHON,
+            Self::C => &C,
+        }
+    }
+
+    /// Where the SDK of the language lie that a project takes along.
+    const fn sdk(self) -> &'static str {
+        match self {
+            Self::Rust => "sdk/rust/",
+            Self::JavaScript => "sdk/js/",
+            Self::Python => "sdk/python/",
+            Self::C => "sdk/c/",
+        }
+    }
+
+    /// What a project's description says of it: what is needed, and where the plugin is.
+    const fn readme(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rust => ("Rust is needed", "`src/lib.rs`"),
+            Self::JavaScript => ("Node.js 20 or newer with npm is needed", "`plugin.js`"),
+            Self::Python => (
+                "componentize-py is needed: `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt`",
+                "`plugin.py`",
+            ),
+            Self::C => ("clang, lld and wasi-libc are needed, or `WASI_SDK_PATH`", "`src/`, all `*.c` of it"),
         }
     }
 }
@@ -70,10 +117,7 @@ const RESERVED: [&str; 12] =
 /// The name is none, or there is no template.
 pub fn project(language: Language, slot: &str, name: &str) -> Result<BTreeMap<String, String>, Error> {
     check_name(name)?;
-    let templates = match language {
-        Language::Rust => &TEMPLATES[..],
-        Language::JavaScript => &SCRIPTS[..],
-    };
+    let templates = language.templates();
     let template = templates.iter().find(|(of, _)| *of == slot).map(|(_, template)| *template);
     let template = template.ok_or_else(|| Error::NoTemplate {
         slot: slot.to_owned(),
@@ -82,16 +126,18 @@ pub fn project(language: Language, slot: &str, name: &str) -> Result<BTreeMap<St
     })?;
     match language {
         Language::Rust => rust(template, slot, name),
-        Language::JavaScript => javascript(template, slot, name),
+        other => sources(other, template, slot, name),
     }
 }
 
-fn javascript(template: &str, slot: &str, name: &str) -> Result<BTreeMap<String, String>, Error> {
-    let mut files = below(template, &["wit/"]);
+/// A project that says what it is in `manifest.json`.
+fn sources(language: Language, template: &str, slot: &str, name: &str) -> Result<BTreeMap<String, String>, Error> {
+    let mut files = below(template, &["wit/", language.sdk()]);
     let mut description = String::new();
     for file in ["package.json", "manifest.json"] {
         let wrong = |why: String| Error::Carried(format!("`{template}/{file}`: {why}"));
-        let text = files.get(file).ok_or_else(|| wrong("it is missing".to_owned()))?;
+        // Only JavaScript has packages.
+        let Some(text) = files.get(file) else { continue };
         let mut value: serde_json::Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let said = value.get("description").and_then(serde_json::Value::as_str);
         said.unwrap_or_default().clone_into(&mut description);
@@ -101,7 +147,9 @@ fn javascript(template: &str, slot: &str, name: &str) -> Result<BTreeMap<String,
         let text = serde_json::to_string_pretty(&value).map_err(|error| wrong(error.to_string()))?;
         files.insert(file.to_owned(), text + "\n");
     }
-    common(&mut files, README_JS, template, slot, name, &description);
+    let (needs, place) = language.readme();
+    let readme = README_OTHER.replace("NEEDS", needs).replace("PLACE", place);
+    common(&mut files, &readme, template, slot, name, &description);
     Ok(files)
 }
 
@@ -119,7 +167,7 @@ fn below(template: &str, also: &[&str]) -> BTreeMap<String, String> {
 fn common(
     files: &mut BTreeMap<String, String>, readme: &str, template: &str, slot: &str, name: &str, description: &str,
 ) {
-    files.insert(".gitignore".to_owned(), "/target\n/dist\n/node_modules\n".to_owned());
+    files.insert(".gitignore".to_owned(), "/target\n/dist\n/node_modules\n/.venv\n__pycache__\n".to_owned());
     files.entry("cases.toml".to_owned()).or_insert_with(|| CASES.to_owned());
     let own = template.rsplit('/').next().unwrap_or(template);
     let readme = readme.replace("DESCRIPTION", description).replace("TEMPLATE", own);
@@ -286,10 +334,7 @@ mod tests {
             }
             let manifest: Table = files["Cargo.toml"].parse().unwrap();
             assert_eq!(manifest["dependencies"]["platform-sdk"]["path"].as_str(), Some("platform/sdk/rust"));
-            assert!(
-                files["README.md"].contains(&format!("# my-plugin\n")) && files["README.md"].contains(slot),
-                "{template}"
-            );
+            assert!(files["README.md"].contains("# my-plugin\n") && files["README.md"].contains(slot), "{template}");
             assert!(files.keys().all(|path| !path.starts_with('/') && !path.contains("..")));
             assert!(files["src/lib.rs"].contains("export!("), "{slot}");
             let tests = files.iter().any(|(path, text)| path.starts_with("src/") && text.contains("#[test]"));
@@ -298,14 +343,25 @@ mod tests {
     }
 
     #[test]
-    fn a_project_in_javascript_has_its_name_and_the_interfaces() {
-        let files = project(Language::JavaScript, "auth.policy", "my-plugin").unwrap();
-        for manifest in ["package.json", "manifest.json"] {
-            let value: serde_json::Value = serde_json::from_str(&files[manifest]).unwrap();
-            assert_eq!(value["name"].as_str(), Some("my-plugin"));
+    fn projects_in_other_languages_have_their_name_and_the_interfaces() {
+        for language in [Language::JavaScript, Language::Python, Language::C] {
+            for (slot, template) in language.templates() {
+                let files = project(language, slot, "my-plugin").unwrap();
+                for manifest in ["package.json", "manifest.json"].iter().filter(|file| files.contains_key(**file)) {
+                    let value: serde_json::Value = serde_json::from_str(&files[*manifest]).unwrap();
+                    assert_eq!(value["name"].as_str(), Some("my-plugin"));
+                }
+                for needed in ["manifest.json", "plugin.wit", "cases.toml", "platform/wit/auth/world.wit", "README.md"]
+                {
+                    assert!(files.contains_key(needed), "{template}: {needed}");
+                }
+                let sdk = format!("platform/{}", language.sdk());
+                assert!(files.keys().any(|path| path.starts_with(&sdk)), "{template}: {sdk}");
+                let foreign = |path: &String| path.starts_with("platform/sdk/") && !path.starts_with(&sdk);
+                assert!(!files.keys().any(|path| foreign(path) || path.contains("node_modules")), "{template}");
+                assert!(!files["README.md"].contains("NEEDS") && !files["README.md"].contains("PLACE"));
+            }
         }
-        assert!(files.contains_key("platform/wit/auth/world.wit") && files["cases.toml"].contains("[[case]]"));
-        assert!(files.keys().all(|path| !path.contains("sdk/") && !path.contains("node_modules")));
     }
 
     #[test]
@@ -325,7 +381,7 @@ mod tests {
         for name in ["a", "my-policy_2", "kv-storage", &"a".repeat(64)] {
             assert!(project(Language::Rust, "auth.policy", name).is_ok(), "{name}");
         }
-        for (language, slot) in [(Language::Rust, "no.slot"), (Language::JavaScript, "kv.store")] {
+        for (language, slot) in [(Language::Rust, "no.slot"), (Language::C, "db.store")] {
             assert!(matches!(project(language, slot, "a"), Err(Error::NoTemplate { .. })));
         }
     }

@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     Error,
-    cargo::{captured, rust},
+    cargo::WAY_OUT,
+    run::{captured, program},
 };
 
 /// The targets that guests are built for.
@@ -34,9 +35,9 @@ impl Toolchain {
     /// # Errors
     /// There is none, or it does not answer.
     pub fn detect(folder: &Path) -> Result<Self, Error> {
-        let rustc = || rust("RUSTC", "rustc", folder);
-        let sysroot = captured(rustc().args(["--print", "sysroot"]))?;
-        let version = captured(rustc().arg("-vV"))?;
+        let rustc = || program("RUSTC", "rustc", folder);
+        let sysroot = captured(rustc().args(["--print", "sysroot"]), WAY_OUT)?;
+        let version = captured(rustc().arg("-vV"), WAY_OUT)?;
         let field = |name: &str| {
             let line = version.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned());
             line.ok_or_else(|| Error::Output { program: "rustc -vV".to_owned(), what: format!("no line `{name}`") })

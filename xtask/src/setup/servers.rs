@@ -22,6 +22,8 @@ pub(crate) struct Server {
 enum Source {
     /// A package of the distribution.
     Apt(&'static str),
+    /// A package of the distribution that is a library, and a file that shows that it is there.
+    Library { package: &'static str, file: &'static str },
     /// A package of the distribution that is too old in its stable release: the newest one, unpacked for us alone. The
     /// version of the program that is needed at least, and its place in the package.
     Unpacked { package: &'static str, least: [u32; 2], executable: &'static str },
@@ -33,7 +35,7 @@ enum Source {
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 22] = [
+const SERVERS: [Server; 26] = [
     // Networks of their own, in which servers are cut off.
     Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
@@ -73,6 +75,17 @@ const SERVERS: [Server; 22] = [
         source: Source::Node { package: "playwright-core@1.65.1", file: "playwright-core/index.js" },
     },
     Server { program: "axe-library", source: Source::Node { package: "axe-core@4.14.1", file: "axe-core/axe.min.js" } },
+    // Compilers for guests in other languages.
+    Server { program: "clang", source: Source::Apt("clang") },
+    Server { program: "wasm-ld", source: Source::Apt("lld") },
+    Server {
+        program: "wasi-libc",
+        source: Source::Library { package: "wasi-libc", file: "/usr/lib/wasm32-wasi/libc.a" },
+    },
+    Server {
+        program: "componentize-py",
+        source: Source::Python { package: "componentize-py==0.25.1", executable: "componentize-py" },
+    },
     Server { program: "openssl", source: Source::Apt("openssl") },
     Server { program: "redis-py", source: Source::Python { package: "redis==6.*", executable: "redis/__init__.py" } },
     Server {
@@ -91,7 +104,7 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
         let packages: Vec<&str> = missing
             .iter()
             .filter_map(|server| match server.source {
-                Source::Apt(package) => Some(package),
+                Source::Apt(package) | Source::Library { package, .. } => Some(package),
                 Source::Unpacked { .. } | Source::Python { .. } | Source::Node { .. } => None,
             })
             .collect();
@@ -101,7 +114,7 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
         }
         for server in &missing {
             match server.source {
-                Source::Apt(_) => {}
+                Source::Apt(_) | Source::Library { .. } => {}
                 Source::Unpacked { package, least, executable } => {
                     unpack(workspace, report, server.program, package, least, executable)
                         .with_context(|| format!("can't unpack {package}"))?;
@@ -135,6 +148,7 @@ impl Server {
             Source::Apt(_) | Source::Python { .. } | Source::Node { .. } => {
                 own.or_else(|| process::find(self.program)).is_some() || beside(self.program)
             }
+            Source::Library { file, .. } => Path::new(file).is_file(),
             // What was unpacked here was chosen by its version, and not every program tells it.
             Source::Unpacked { least, .. } => {
                 own.is_some_and(|program| version(&program).is_none_or(|version| version >= least))

@@ -4,6 +4,7 @@
 
 mod cases;
 mod dev;
+mod languages;
 
 use std::{
     fs,
@@ -119,27 +120,6 @@ fn a_manifest_that_lies_is_refused() {
         "{complaint}"
     );
     assert!(!Path::new(&folder).join("dist").exists());
-}
-
-/// Node.js and npm are a tool of authors, not of this repository: without them there is nothing to try.
-#[test]
-fn a_project_in_javascript_is_built_and_tried() {
-    let has_npm =
-        std::process::Command::new("npm").arg("--version").output().is_ok_and(|output| output.status.success());
-    assert!(has_npm || std::env::var_os("CI").is_none(), "npm is needed");
-    if !has_npm {
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let folder = root.path().join("scripted").display().to_string();
-    let made = done(&["new", "--slot", "auth.policy", "--lang", "js", &folder]);
-    assert_eq!(made["language"].as_str(), Some("js"));
-    let report = done(&["test", &folder]);
-    assert_eq!((report["failed"].as_u64(), &report["unitTests"]), (Some(0), &Value::Null), "{report}");
-    assert!(report["cases"].as_array().unwrap().len() > 3, "{report}");
-    assert!(!Path::new(&folder).join("dist").exists(), "only `build` leaves a component");
-    let complaint = refused(2, &["new", "--slot", "kv.store", "--lang", "js", &format!("{folder}-2")]);
-    assert!(complaint.contains("no template for `kv.store` in `js`; there are `auth.policy`"), "{complaint}");
 }
 
 /// All templates are members of one workspace, and share the SDK of one of them.

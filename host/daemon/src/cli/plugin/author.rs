@@ -36,7 +36,8 @@ pub(super) use inspect::{file, inspect};
 pub(crate) enum Author {
     /// Makes a project for a plugin: source that works, its tests, a schema of its settings and all that it is built with.
     #[command(after_help = "Examples:\n  platform plugin new --slot auth.policy my-policy\n  \
-        platform plugin new --slot kv.store --name acme-store stores/acme")]
+        platform plugin new --slot kv.store --name acme-store stores/acme\n  \
+        platform plugin new --slot auth.policy --lang c my-policy")]
     New(New),
     /// Builds the component of a project, the same bytes from the same source.
     #[command(after_help = "Examples:\n  platform plugin build\n  platform plugin build my-policy --output json")]
@@ -79,10 +80,12 @@ impl From<platform_author::Error> for Failure {
     fn from(error: platform_author::Error) -> Self {
         use platform_author::Error;
         let reason = match &error {
-            Error::Name { .. } | Error::NoTemplate { .. } | Error::NoProject(_) | Error::Target(_) => {
-                "INVALID_ARGUMENT"
-            }
-            Error::Start { .. } | Error::NoStandardLibrary(_) => "TOOLCHAIN_MISSING",
+            Error::Name { .. }
+            | Error::NoTemplate { .. }
+            | Error::NoProject(_)
+            | Error::Project(_)
+            | Error::Target(_) => "INVALID_ARGUMENT",
+            Error::Start { .. } | Error::Missing { .. } | Error::NoStandardLibrary(_) => "TOOLCHAIN_MISSING",
             Error::Failed(_) => "BUILD_FAILED",
             _ => "NOT_A_COMPONENT",
         };

@@ -52,6 +52,16 @@ pub(super) fn refused(error: &platform_control::Error) -> Failure {
     Failure::new(Exit::No, "NOT_BOUND", error.to_string())
 }
 
+/// An engine for trials.
+pub(super) fn engine() -> Result<Engine, Failure> {
+    let config = EngineConfig { instances_max: INSTANCES_MAX, ..EngineConfig::default() };
+    Engine::new(&config).map_err(|error| other(&error))
+}
+
+fn other(error: &dyn Display) -> Failure {
+    Failure::new(Exit::Error, "INTERNAL", error.to_string())
+}
+
 impl Trial {
     /// A host with nothing bound; what is needed beside a component is taken from `plugins_dir`, or from where the shipped
     /// components lie.
@@ -63,10 +73,14 @@ impl Trial {
     pub(super) async fn heard(
         plugins_dir: Option<PathBuf>, witness: Option<Arc<dyn Witness>>,
     ) -> Result<Self, Failure> {
-        let other = |error: &dyn Display| Failure::new(Exit::Error, "INTERNAL", error.to_string());
+        Self::on(engine()?, plugins_dir, witness).await
+    }
+
+    /// The same on an engine that was there before: what it has compiled once it compiles quickly.
+    pub(super) async fn on(
+        engine: Engine, plugins_dir: Option<PathBuf>, witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
-        let config = EngineConfig { instances_max: INSTANCES_MAX, ..EngineConfig::default() };
-        let engine = Engine::new(&config).map_err(|error| other(&error))?;
         let artifacts = Artifacts::open(engine.clone(), folder.path()).map_err(|error| other(&error))?;
         let storage: Arc<dyn Storage> = Arc::new(Memory::new(Options::default()));
         let tasks = TaskGroup::new();

@@ -72,7 +72,10 @@ pub(super) fn build(folder: &Path, config: &[&str]) -> Result<Built, Failure> {
 /// Where what the manifest asks for is not what the component imports.
 fn lie(facts: &Facts) -> Option<String> {
     if facts.manifest.name.is_none() || facts.manifest.slot.is_none() {
-        return Some("it names no plugin or no slot; `platform_sdk::export!` writes one that does".to_owned());
+        return Some(
+            "it names no plugin or no slot; `platform_sdk::export!` writes one that does, as does `manifest.json`"
+                .to_owned(),
+        );
     }
     let says = &facts.manifest.grants;
     let needs = |import: &String| match need(import) {
@@ -82,7 +85,7 @@ fn lie(facts: &Facts) -> Option<String> {
     let needed: Vec<_> = facts.imports.iter().filter_map(needs).collect();
     if let Some((import, grant)) = needed.iter().find(|(_, grant)| !says.contains(grant)) {
         return Some(format!(
-            "the component imports `{import}`, which takes the grant `{grant}`; ask for it in `export!`"
+            "the component imports `{import}`, which takes the grant `{grant}`; ask for it in `export!` or as one of the `grants` of `manifest.json`"
         ));
     }
     let reaches = facts.imports.iter().any(|import| need(import) == Need::Network);
@@ -92,7 +95,7 @@ fn lie(facts: &Facts) -> Option<String> {
         _ => needed.iter().any(|(_, needed)| needed == grant),
     };
     let idle = says.iter().find(|grant| !is_used(grant))?;
-    Some(format!("it asks for `{idle}`, which nothing in the component uses; leave it out of `export!`"))
+    Some(format!("it asks for `{idle}`, which nothing in the component uses; leave it out"))
 }
 
 fn write(file: &Path, component: &[u8]) -> io::Result<()> {

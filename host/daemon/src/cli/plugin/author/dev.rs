@@ -12,6 +12,7 @@ use std::{
 use clap::Args;
 use platform_base::clock;
 use platform_proto::plugin::v1::{BindRequest, InstallRequest, Link, UninstallRequest};
+use platform_runtime::Engine;
 use serde_json::{Value, json};
 
 use super::{
@@ -25,6 +26,7 @@ use crate::cli::{
     client::{COMPILE_TIMEOUT, Client, TIMEOUT},
     document,
     failure::{Exit, Failure},
+    plugin::trial,
 };
 
 /// How often the source is looked at.
@@ -32,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Most files that are watched, and levels of folders: a project, and not a disk.
 const WATCHED_MAX: (usize, usize) = (20_000, 16);
 /// Folders of a project that hold no source.
-const UNWATCHED: [&str; 4] = ["target", "dist", "node_modules", ".git"];
+const UNWATCHED: [&str; 6] = ["target", "dist", "node_modules", ".venv", "__pycache__", ".git"];
 /// Builds that stay installed, to go back to.
 const KEPT: usize = 5;
 /// Quick to build rather than small and quick to run.
@@ -73,11 +75,13 @@ impl Dev {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let settings = self.settings.as_deref().map(|text| document::read(text).map(document::to_json)).transpose()?;
         let client = context.connect().await?;
+        // One for all rounds: an edit leaves most of a component as it was, an engine for another language above all.
+        let engine = trial::engine()?;
         let mut installed = Vec::new();
         let mut seen = BTreeMap::new();
         loop {
             let changed = watch(&self.folder, &mut seen).await?;
-            match self.round(context, &client, settings.as_ref(), changed).await {
+            match self.round(context, &client, &engine, settings.as_ref(), changed).await {
                 Ok(live) => {
                     installed.push(live.plugin);
                     forget(&client, &mut installed).await;
@@ -96,7 +100,7 @@ impl Dev {
 
     /// One way from source to a live component.
     async fn round(
-        &self, context: &Context, client: &Client, settings: Option<&Value>, changed: Instant,
+        &self, context: &Context, client: &Client, engine: &Engine, settings: Option<&Value>, changed: Instant,
     ) -> Result<Live, Failure> {
         let since =
             |from: Instant| u64::try_from(clock::now().saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX);
@@ -104,7 +108,7 @@ impl Dev {
         let built = build(&self.folder, &QUICK)?;
         let build_ms = since(begun);
         let begun = clock::now();
-        let cases = self.try_out(context, &built).await?;
+        let cases = self.try_out(context, engine, &built).await?;
         let test_ms = since(begun);
         let begun = clock::now();
         let own = Value::Object(cases.settings);
@@ -127,7 +131,7 @@ impl Dev {
     }
 
     /// Tries the cases; their file.
-    async fn try_out(&self, context: &Context, built: &Built) -> Result<Cases, Failure> {
+    async fn try_out(&self, context: &Context, engine: &Engine, built: &Built) -> Result<Cases, Failure> {
         let file = self.folder.join("cases.toml");
         let cases = if file.is_file() { Cases::read(&file, built.facts.slot)? } else { Cases::default() };
         if cases.cases.is_empty() {
@@ -135,7 +139,7 @@ impl Dev {
         }
         let grants = ["requested".to_owned()];
         let component = built.component.clone().into();
-        let mut stage = Stage::start(component, self.reach.plugins_dir.clone(), &grants).await?;
+        let mut stage = Stage::start_on(engine.clone(), component, self.reach.plugins_dir.clone(), &grants).await?;
         let mut tried = Tried::default();
         for case in &cases.cases {
             let judged = stage.judge(&cases, case).await;

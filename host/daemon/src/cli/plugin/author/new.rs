@@ -42,8 +42,12 @@ pub(crate) struct New {
 pub(crate) enum Language {
     /// Rust.
     Rust,
-    /// JavaScript, for `auth.policy`.
+    /// JavaScript, for `auth.policy`, `router.policy` and `kv.store`.
     Js,
+    /// Python, for `auth.policy` and `kv.store`.
+    Python,
+    /// C, for `auth.policy` and `kv.store`.
+    C,
 }
 
 impl New {
@@ -55,6 +59,8 @@ impl New {
         let language = match self.lang {
             Language::Rust => Written::Rust,
             Language::Js => Written::JavaScript,
+            Language::Python => Written::Python,
+            Language::C => Written::C,
         };
         let files = scaffold::project(language, self.slot.as_str(), &name)?;
         let failed = |error: &io::Error| {

@@ -9,6 +9,7 @@ use platform_base::clock;
 use platform_capability::{Grant, Name, SlotKind};
 use platform_conformance::{Outcome, suite};
 use platform_control::PluginRecord;
+use platform_runtime::Engine;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -16,7 +17,10 @@ use super::{
     cases::{Case, Cases, Difference},
     lines,
 };
-use crate::cli::{failure::Failure, plugin::trial::Trial};
+use crate::cli::{
+    failure::Failure,
+    plugin::trial::{self, Trial},
+};
 
 /// A component that is tried.
 #[derive(Debug)]
@@ -42,9 +46,16 @@ impl Stage {
     pub(super) async fn start(
         component: Bytes, plugins_dir: Option<PathBuf>, grants: &[String],
     ) -> Result<Self, Failure> {
+        Self::start_on(trial::engine()?, component, plugins_dir, grants).await
+    }
+
+    /// The same on an engine that was there before.
+    pub(super) async fn start_on(
+        engine: Engine, component: Bytes, plugins_dir: Option<PathBuf>, grants: &[String],
+    ) -> Result<Self, Failure> {
         lines::listen();
         let asked = Arc::new(Asked::default());
-        let trial = Trial::heard(plugins_dir, Some(Arc::clone(&asked) as _)).await?;
+        let trial = Trial::on(engine, plugins_dir, Some(Arc::clone(&asked) as _)).await?;
         let plugin = trial.install(component).await?.plugin;
         trial.bind_beside(plugin.slot).await?;
         let beside = plugin.requested.iter().filter_map(|grant| match grant {

@@ -1,18 +1,21 @@
-//! Builds the guests that are written in JavaScript: folders below `examples/` with a `package.json`.
+//! Builds the guests that are written in other languages than Rust: folders below `examples/` with a `manifest.json`.
 //!
-//! Each has its own build script, run by npm; it writes the component to the path it is given. Invariant: npm runs only
-//! when a file of the guest or of `wit/` changed.
+//! Each is built as a project of an author is. Invariant: the tools run only when a file of the guest, of `wit/` or of the SDKs
+//! changed.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use platform_author::Script;
+use platform_author::Sources;
 
 use super::encode::place;
 use super::record::{Record, digest};
 use super::{Built, Choice};
 use crate::report::Report;
 use crate::workspace::Workspace;
+
+/// What tools leave beside sources.
+const LEFT: [&str; 6] = ["node_modules", "package-lock.json", "target", "dist", ".venv", "__pycache__"];
 
 pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> Result<Vec<Built>> {
     let mut record = Record::read(workspace, choice.rebuild);
@@ -21,12 +24,12 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(&examples)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     folders.sort();
-    for folder in folders.into_iter().filter(|folder| folder.join("package.json").is_file()) {
+    for folder in folders.into_iter().filter(|folder| folder.join("manifest.json").is_file()) {
         let name = folder.file_name().context("an example has no name")?.to_string_lossy().into_owned();
         let input = inputs(workspace, &folder)?;
         let make = || {
-            report.note(format!("npm, for {name}"));
-            Ok(Script::read(&folder)?.build()?)
+            report.note(format!("the tools of its language, for {name}"));
+            Ok(Sources::read(&folder)?.build(Some(&workspace.tools().join("bin")), false)?)
         };
         let one = place(workspace, &name, "examples", &input, &mut record, make)
             .with_context(|| format!("guest `{name}`"))?;
@@ -40,7 +43,9 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
 fn inputs(workspace: &Workspace, folder: &Path) -> Result<String> {
     let mut files = Vec::new();
     collect(folder, &mut files)?;
-    collect(&workspace.root.join("wit"), &mut files)?;
+    for shared in ["wit", "sdk/c", "sdk/js", "sdk/python"] {
+        collect(&workspace.root.join(shared), &mut files)?;
+    }
     files.sort();
     let mut all = Vec::new();
     for file in files {
@@ -54,8 +59,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("can't read `{}`", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
-        // What npm brings follows from the pinned versions.
-        if name == "node_modules" || name == "package-lock.json" {
+        if LEFT.iter().any(|left| name == *left) {
             continue;
         }
         if path.is_dir() {
