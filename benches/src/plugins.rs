@@ -12,6 +12,7 @@ use platform_proto::{
     marketplace::v1::{SearchRequest, marketplace_client::MarketplaceClient},
     plugin::v1::{BindRequest, InspectRequest, InstallRequest, Link, ListRequest, plugins_client::PluginsClient},
 };
+use prost_types::{Struct, Value, value::Kind};
 use tonic::{
     Request,
     metadata::{Ascii, MetadataValue},
@@ -95,7 +96,10 @@ impl Operator {
     }
 
     async fn bind(&self, slot: usize, plugin: usize) -> Result<()> {
-        let link = Link { plugin: name(plugin), ..Default::default() };
+        let hour = |hour| Value { kind: Some(Kind::NumberValue(hour)) };
+        let fields = [("opens", hour(0.0)), ("closes", hour(24.0))].map(|(name, hour)| (name.to_owned(), hour));
+        let link =
+            Link { plugin: name(plugin), settings: Some(Struct { fields: fields.into() }), ..Default::default() };
         let slot = format!("auth.policy/{}", name(slot));
         self.plugins().bind(self.request(BindRequest { slot, chain: vec![link], ..Default::default() })).await?;
         Ok(())
