@@ -53,6 +53,6 @@ pub use marketplace::{Marketplace, Parts};
 pub use name::{InvalidName, RepositoryName, Selector, Tag};
 pub use report::{Broken, Figures, Report, Verdict};
 pub use search::{Details, Found, QUERY_BYTES_MAX, Query};
+pub use take::Taken;
 pub use tester::Tester;
 pub use traffic::{Operation, Traffic};
-pub use take::Taken;
