@@ -4,6 +4,7 @@
 //! sees a token or a cookie; what changes something was asked for by a form of this very origin; every answer carries the same policy of content.
 
 mod asking;
+mod beside;
 mod session;
 mod sign_in;
 

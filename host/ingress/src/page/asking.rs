@@ -15,6 +15,7 @@ use platform_marketplace::{Error as MarketError, Marketplace, Taken, in_words};
 use platform_runtime::Limits;
 use tokio::sync::Semaphore;
 
+use super::beside::beside;
 use crate::{
     identity::{ADMIN_ROLE, Access, Identity},
     market::PUBLISHER_ROLE,
@@ -118,17 +119,15 @@ impl Backend for Asking {
 
     async fn show(&self, name: &str) -> Result<(Option<Listing>, Vec<Version>)> {
         let is_publisher = self.look()?;
-        let (found, versions) = self.marketplace.listing(name, is_publisher).await.map_err(of_marketplace)?;
-        let mut found = found.map(listing);
-        let mut versions: Vec<Version> = versions.into_iter().map(version).collect();
-        let newest = found.as_ref().map(|found| found.newest.version.clone());
-        let newest = newest.or_else(|| versions.first().map(|version| version.version.clone()));
-        if let Some(newest) = newest {
-            let misfits = self.misfits(name, &newest, is_publisher).await?;
-            let told = versions.iter_mut().chain(found.as_mut().map(|found| &mut found.newest));
-            for version in told.filter(|version| version.version == newest) {
-                version.misfits.clone_from(&misfits);
-            }
+        let details = self.marketplace.details(name, "", is_publisher).await.map_err(of_marketplace)?;
+        let misfits = self.misfits(name, &details.version, is_publisher).await?;
+        let more = beside(&details);
+        let mut found = details.listing.map(listing);
+        let mut versions: Vec<Version> = details.versions.into_iter().map(version).collect();
+        let told = versions.iter_mut().chain(found.as_mut().map(|found| &mut found.newest));
+        for version in told.filter(|version| version.version == details.version) {
+            version.misfits.clone_from(&misfits);
+            version.more.clone_from(&more);
         }
         Ok((found, versions))
     }
