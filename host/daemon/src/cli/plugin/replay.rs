@@ -36,7 +36,7 @@ use crate::{
     },
     words,
 };
-use again::{Again, ask};
+use again::ask;
 use report::{About, Report};
 
 #[derive(Debug, Args)]
@@ -93,21 +93,31 @@ impl Replay {
 
         let begun = clock::now();
         let mut report = Report::new(self.examples);
-        // Pages are asked again on all cores, in as many tasks, while the next are read.
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        let pages = stream::unfold(&mut source, async |source| Some((source.next_kept().await.transpose()?, source)));
-        let mut parts =
-            pin!(pages.map(async |page| Ok::<_, Failure>(again(&trial, page?, self.examples).await)).buffered(workers));
-        while let Some(part) = parts.next().await {
-            report.merge(part?);
-            progress.update(format!("replaying, {} decisions", report.replayed()));
-        }
+        self.again(&trial, &mut source, &mut report, |replayed| {
+            progress.update(format!("replaying, {replayed} decisions"));
+        })
+        .await?;
         report.took(clock::now().saturating_duration_since(begun));
         drop(progress);
         trial.end().await;
         let file = input::shown(&self.file).display().to_string();
         let about = About { file, digest: plugin.digest.to_string(), slot: slot.to_string() };
         self.tell(context, &about, &report)
+    }
+
+    /// Asks again what was decided, on all cores, a page to a task, while the next pages are read.
+    async fn again(
+        &self, trial: &Trial, source: &mut Source, report: &mut Report, progress: impl Fn(u64),
+    ) -> Result<(), Failure> {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let pages = stream::unfold(source, async |source| Some((source.next_kept().await.transpose()?, source)));
+        let mut parts =
+            pin!(pages.map(async |page| Ok::<_, Failure>(again(trial, page?, self.examples).await)).buffered(workers));
+        while let Some(part) = parts.next().await {
+            report.merge(part?);
+            progress(report.replayed());
+        }
+        Ok(())
     }
 
     /// Where the decisions come from, and the settings of what is bound.
