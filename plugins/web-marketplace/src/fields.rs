@@ -28,7 +28,7 @@ impl Fields {
 
     /// The first of a name; empty when there is none.
     pub(crate) fn first(&self, name: &str) -> &str {
-        self.all(name).next().unwrap_or_default()
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
 
     /// The first of a name, which has to be there.
