@@ -4,15 +4,17 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
 use crate::{error::Result, route::Route};
@@ -134,28 +136,62 @@ impl Traffic {
     /// A body whose bytes count as what came.
     pub(crate) fn incoming<B>(self: &Arc<Self>, body: B) -> impl Body<Data = Bytes, Error = B::Error> + Send + use<B>
     where
-        B: Body<Data = Bytes> + Send,
+        B: Body<Data = Bytes> + Send + Unpin,
     {
-        let traffic = Arc::clone(self);
-        body.map_frame(move |frame| noted(frame, &traffic.bytes_in))
+        Counted { body, traffic: Arc::clone(self), counter: |traffic| &traffic.bytes_in }
     }
 
     /// A body whose bytes count as what was given.
     pub(crate) fn outgoing(self: &Arc<Self>, body: UnsyncBoxBody<Bytes, io::Error>) -> UnsyncBoxBody<Bytes, io::Error> {
-        let traffic = Arc::clone(self);
-        body.map_frame(move |frame| noted(frame, &traffic.bytes_out)).boxed_unsync()
+        Counted { body, traffic: Arc::clone(self), counter: |traffic| &traffic.bytes_out }.boxed_unsync()
     }
 }
 
-fn noted(frame: Frame<Bytes>, counter: &AtomicU64) -> Frame<Bytes> {
-    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-    counter.fetch_add(bytes, Ordering::Relaxed);
-    frame
+/// A body that is as long as the one in it, whose bytes are counted.
+struct Counted<B> {
+    body: B,
+    traffic: Arc<Traffic>,
+    counter: fn(&Traffic) -> &AtomicU64,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>, context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        (self.counter)(&self.traffic).fetch_add(bytes as u64, Ordering::Relaxed);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
+
+    #[tokio::test]
+    async fn bodies_stay_as_long_as_they_say_and_are_counted() {
+        let traffic = Arc::new(Traffic::default());
+        let body = Full::new(Bytes::from_static(b"abc"));
+        let given = traffic.outgoing(body.clone().map_err(|never| match never {}).boxed_unsync());
+        assert_eq!((given.size_hint().exact(), given.collect().await.unwrap().to_bytes().len()), (Some(3), 3));
+        let came = traffic.incoming(body);
+        assert_eq!((came.size_hint().exact(), came.collect().await.unwrap().to_bytes().len()), (Some(3), 3));
+        assert_eq!((traffic.bytes_out(), traffic.bytes_in()), (3, 3));
+    }
 
     #[test]
     fn requests_are_counted_by_operation_and_status() {
