@@ -131,7 +131,7 @@ impl Pages {
             ("/sign-in", true) => self.sign_in(&parts, &form),
             ("/sign-out", true) => self.sign_out(&parts),
             ("/sign-out", false) => see(&format!("{ROOT}/")),
-            _ => self.show(parts, form).await,
+            _ => self.show(&parts, form).await,
         }
     }
 
@@ -180,7 +180,7 @@ impl Pages {
         verified.inspect_err(|_| self.sessions.end(&cookie)).ok()
     }
 
-    async fn show(&self, parts: Parts, form: Bytes) -> Answer {
+    async fn show(&self, parts: &Parts, form: Bytes) -> Answer {
         let identity = self.identity(&parts.headers);
         let Ok(namespace) = NAMESPACE_DEFAULT.parse::<Name>() else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the daemon has no namespace for pages");
@@ -195,7 +195,7 @@ impl Pages {
             changes: parts.method == Method::POST,
         };
         let market: Market = Some(Arc::new(asking));
-        let request = told(&parts, form);
+        let request = told(parts, form);
         match self.plane.page(NAME, &Arc::new(call), &request, &market).await {
             Ok(answer) => passed_on(answer),
             Err(error) => {

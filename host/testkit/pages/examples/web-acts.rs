@@ -6,7 +6,7 @@ use platform_sdk::{
     Problem, context, export,
     web::{Body, Page, Request, Response},
 };
-use platform_testkit_guests::{busy, forever, hoard, trap};
+use platform_testkit_pages::{busy, forever, hoard, trap};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]

@@ -77,7 +77,7 @@ impl Market {
 
     fn install_acts(&self) {
         let file = plugins().join("../testkit/web-acts.wasm");
-        self.daemon.ok(&["plugin", "install", file.to_str().unwrap()]);
+        self.daemon.ok(&["plugin", "install", file.to_str().unwrap(), "--name", "web-acts"]);
     }
 }
 
