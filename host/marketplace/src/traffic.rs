@@ -4,18 +4,20 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
-use crate::{error::Result, route::Route};
+use crate::{error, route::Route};
 
 /// Statuses that are counted each by itself; others are counted as 0.
 const STATUSES: [u16; 16] = [200, 201, 202, 204, 206, 400, 401, 403, 404, 405, 408, 413, 416, 429, 503, 0];
@@ -59,7 +61,7 @@ impl Operation {
         Self::Other,
     ];
 
-    pub(crate) fn of(route: &Result<Route>, method: &Method) -> Self {
+    pub(crate) fn of(route: &error::Result<Route>, method: &Method) -> Self {
         match (route, method) {
             (Ok(Route::Base), _) => Self::Base,
             (Ok(Route::Catalogue), _) => Self::Catalogue,
@@ -132,29 +134,52 @@ impl Traffic {
     }
 
     /// A body whose bytes count as what came.
-    pub(crate) fn incoming<B>(self: &Arc<Self>, body: B) -> impl Body<Data = Bytes, Error = B::Error> + Send + use<B>
-    where
-        B: Body<Data = Bytes> + Send,
-    {
-        let traffic = Arc::clone(self);
-        body.map_frame(move |frame| noted(frame, &traffic.bytes_in))
+    pub(crate) fn incoming<B>(self: &Arc<Self>, body: B) -> Counted<Pin<Box<B>>> {
+        Counted { body: Box::pin(body), traffic: Arc::clone(self), counter: |traffic| &traffic.bytes_in }
     }
 
     /// A body whose bytes count as what was given.
     pub(crate) fn outgoing(self: &Arc<Self>, body: UnsyncBoxBody<Bytes, io::Error>) -> UnsyncBoxBody<Bytes, io::Error> {
-        let traffic = Arc::clone(self);
-        body.map_frame(move |frame| noted(frame, &traffic.bytes_out)).boxed_unsync()
+        Counted { body, traffic: Arc::clone(self), counter: |traffic| &traffic.bytes_out }.boxed_unsync()
     }
 }
 
-fn noted(frame: Frame<Bytes>, counter: &AtomicU64) -> Frame<Bytes> {
-    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-    counter.fetch_add(bytes, Ordering::Relaxed);
-    frame
+/// A body whose bytes are counted as they pass. Its size is as well known as before, which decides what is refused early and how it is framed.
+#[derive(Debug)]
+pub(crate) struct Counted<B> {
+    body: B,
+    traffic: Arc<Traffic>,
+    counter: fn(&Traffic) -> &AtomicU64,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>, context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            (self.counter)(&self.traffic).fetch_add(bytes, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     #[test]
@@ -169,5 +194,18 @@ mod tests {
             traffic.requests(),
             [(Operation::PullManifest, 0, 1), (Operation::PushManifest, 201, 2), (Operation::Other, 400, 1)]
         );
+    }
+
+    #[tokio::test]
+    async fn bodies_are_counted_and_stay_as_long_as_they_are() {
+        let traffic = Arc::new(Traffic::default());
+        let body = traffic.incoming(Full::new(Bytes::from_static(b"seven b")));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(7), false));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "seven b");
+        let body = Full::new(Bytes::from_static(b"given")).map_err(|never| match never {}).boxed_unsync();
+        let body = traffic.outgoing(body);
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "given");
+        assert_eq!((traffic.bytes_in(), traffic.bytes_out()), (7, 5));
     }
 }
