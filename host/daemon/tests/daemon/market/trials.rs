@@ -189,8 +189,11 @@ fn what_lies_beside_a_component_is_published_and_told() {
     let other = format!("{}/team/other:1.0.0", market.address);
     market.plugin(&[&["push", file, &other][..], &by_admin].concat());
     let told = market.api(READER, "/v1/marketplace/team/other").json();
-    let readme = told["readme"].as_str().unwrap_or_default();
-    assert_eq!((readme, told["attachments"].as_array().unwrap().len()), ("", 1), "{told}");
+    assert_eq!(
+        (told["readme"].as_str().unwrap_or_default(), told["attachments"].as_array().unwrap().len()),
+        ("", 1),
+        "{told}"
+    );
     assert!(market.daemon.fails(1, &["plugin", "show", "team/other", "--readme"]).contains("no README"));
 
     // What is not what it should be is not published, and neither is the component.
