@@ -120,7 +120,7 @@ impl Operator {
     }
 
     async fn inspect(&self, index: usize) -> Result<()> {
-        self.plugins().inspect(self.request(InspectRequest { plugin: name(index), ..Default::default() })).await?;
+        self.plugins().inspect(self.request(InspectRequest { plugin: name(index) })).await?;
         Ok(())
     }
 

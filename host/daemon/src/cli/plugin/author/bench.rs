@@ -90,7 +90,7 @@ impl Bench {
     }
 
     /// The component that the user compares with, and its settings.
-    fn other(&self, file: &Path, own: &Subject) -> Result<(Subject, Map<String, Value>), Failure> {
+    fn other(&self, file: &Path, own: &Subject) -> Result<Measure, Failure> {
         let other = Subject { cases: own.cases.clone(), ..Subject::of(file, None, &self.reach)? };
         if other.slot != own.slot {
             let message = format!("`{}` is for `{}`, not for `{}`", other.shown, other.slot, own.slot);
@@ -100,8 +100,11 @@ impl Bench {
     }
 }
 
+/// A component with the settings that it is asked with.
+type Measure = (Subject, Map<String, Value>);
+
 /// The component that others for a slot are measured by, to be asked what this one is asked, and its settings.
-pub(super) fn reference(own: &Subject, reach: &Reach) -> Result<Option<(Subject, Map<String, Value>)>, Failure> {
+pub(super) fn reference(own: &Subject, reach: &Reach) -> Result<Option<Measure>, Failure> {
     let slot = own.slot;
     let Some((_, name, settings)) = REFERENCES.iter().find(|(kind, ..)| *kind == slot) else { return Ok(None) };
     let folder = reach.plugins_dir.clone().or_else(crate::place::default_plugins_dir);
