@@ -50,15 +50,7 @@ impl CallContext {
     /// A call of `caller` in `namespace` that may take `timeout`.
     #[must_use]
     pub fn new(caller: Option<Arc<Caller>>, namespace: &Name, timeout: Duration) -> Self {
-        Self {
-            caller,
-            namespace: namespace.shared(),
-            deadline: clock::now() + timeout,
-            time_ns: clock::unix_ns(),
-            traceparent: None,
-            fence: None,
-            reads_only: false,
-        }
+        Self { caller, ..Self::host(namespace.shared(), timeout) }
     }
 
     /// A call of the host itself in `namespace`.

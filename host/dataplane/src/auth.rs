@@ -100,8 +100,8 @@ impl Check<'_> {
             caller: self.call.caller.as_deref().map(Asker::from),
             action: self.action.to_owned(),
             target: self.target.to_owned(),
-            headers: self.facts.headers(),
-            attributes: self.facts.attributes(),
+            headers: self.facts.headers().iter().collect(),
+            attributes: self.facts.attributes().iter().collect(),
             redacted: BTreeSet::new(),
             outcome: verdict.into(),
         }

@@ -57,7 +57,7 @@ pub use page::Market;
 pub use plane::{Plane, PlaneConfig, PlaneParts};
 pub use prepare::Prepared;
 pub use recorder::{
-    Asker, Decision, Decisions, DecisionsConfig, InvalidPosition, InvalidRedaction, Outcome as DecisionOutcome,
+    Asker, Decision, Decisions, DecisionsConfig, InvalidPosition, InvalidRedaction, Named, Outcome as DecisionOutcome,
     Position, REDACTED, Recorder, RecorderCounts, RecorderError, Wanted,
 };
 pub use rollout::{By, Compared, Divergence, InvalidPlan, Plan, Rollout, StopLimits, Stopped, Trial};

@@ -6,6 +6,7 @@
 
 mod decision;
 mod files;
+mod named;
 mod redaction;
 
 use std::{
@@ -28,6 +29,7 @@ use redaction::Redaction;
 
 pub use decision::{Asker, Decision, Outcome, REDACTED};
 pub use files::{InvalidPosition, Position};
+pub use named::Named;
 pub use redaction::InvalidRedaction;
 
 /// Decisions that wait to be written; beyond it they are not kept.
@@ -131,7 +133,8 @@ impl Decisions {
             let rest = lines.as_ref().get(begin..).filter(|rest| !rest.is_empty())?;
             let line = rest.split_inclusive(|byte| *byte == b'\n').next()?;
             begin += line.len();
-            Some(serde_json::from_slice(line).ok())
+            // Text that is known to be UTF-8 is not looked at again piece by piece.
+            Some(std::str::from_utf8(line).ok().and_then(|line| serde_json::from_str(line).ok()))
         })
         .flatten()
     }

@@ -113,15 +113,8 @@ impl Admission {
         let timeout = named.unwrap_or_else(|| Duration::from_millis(default_ms)).min(Duration::from_millis(max_ms));
         let traceparent =
             headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace(text));
-        CallContext {
-            caller: identity.map(|identity| Arc::clone(&identity.caller)),
-            namespace: namespace.shared(),
-            deadline: clock::now() + timeout,
-            time_ns: clock::unix_ns(),
-            traceparent: traceparent.map(Arc::from),
-            fence: None,
-            reads_only: false,
-        }
+        let caller = identity.map(|identity| Arc::clone(&identity.caller));
+        CallContext { traceparent: traceparent.map(Arc::from), ..CallContext::new(caller, namespace, timeout) }
     }
 }
 

@@ -19,7 +19,6 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use platform_base::clock;
 use platform_capability::{CallContext, Name, auth::Facts};
 use platform_dataplane::{Plane, Verdict};
 use serde::{Deserialize, Serialize};
@@ -181,15 +180,10 @@ impl Checker {
             Ok(identity) => identity,
             Err(error) => return (self.count(invalid_token(error)), None),
         };
-        let call = CallContext {
-            caller: identity.as_ref().map(|identity| Arc::clone(&identity.caller)),
-            namespace: self.config.namespace.shared(),
-            deadline: clock::now() + Duration::from_millis(self.config.deadline_ms),
-            time_ns: clock::unix_ns(),
-            traceparent: question.traceparent.filter(|text| is_trace(text)).map(Arc::from),
-            fence: None,
-            reads_only: false,
-        };
+        let caller = identity.as_ref().map(|identity| Arc::clone(&identity.caller));
+        let traceparent = question.traceparent.filter(|text| is_trace(text)).map(Arc::from);
+        let timeout = Duration::from_millis(self.config.deadline_ms);
+        let call = CallContext { traceparent, ..CallContext::new(caller, &self.config.namespace, timeout) };
         let Question { policy, action, target, facts, .. } = question;
         let verdict = self.plane.auth().check(&Arc::new(call), policy, action, target, facts).await;
         (self.count(verdict), identity)

@@ -2,6 +2,7 @@
 //!
 //! Nothing is started here; each test starts its own on free ports. Invariant: what is installed already costs nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,10 +33,12 @@ enum Source {
     Python { package: &'static str, executable: &'static str },
     /// A library for Node; the file below `node_modules` that shows that it is there.
     Node { package: &'static str, file: &'static str },
+    /// A program written in Rust that is packaged nowhere, and its version; built here, which takes minutes.
+    Cargo { package: &'static str, version: &'static str },
 }
 
 /// What the tests of this repository need.
-const SERVERS: [Server; 26] = [
+const SERVERS: [Server; 27] = [
     // Networks of their own, in which servers are cut off.
     Server { program: "ip", source: Source::Apt("iproute2") },
     Server { program: "nginx", source: Source::Apt("nginx-light") },
@@ -55,6 +58,7 @@ const SERVERS: [Server; 26] = [
     },
     Server { program: "oras", source: Source::Unpacked { package: "oras", least: [1, 2], executable: "usr/bin/oras" } },
     Server { program: "skopeo", source: Source::Apt("skopeo") },
+    Server { program: "wkg", source: Source::Cargo { package: "wkg", version: "0.16.1" } },
     Server { program: "postgres", source: Source::Apt("postgresql") },
     Server {
         program: "cloudevents-sdk",
@@ -101,13 +105,8 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
         return Ok(());
     }
     report.step("install the servers that tests use", || {
-        let packages: Vec<&str> = missing
-            .iter()
-            .filter_map(|server| match server.source {
-                Source::Apt(package) | Source::Library { package, .. } => Some(package),
-                Source::Unpacked { .. } | Source::Python { .. } | Source::Node { .. } => None,
-            })
-            .collect();
+        let packages: BTreeSet<&str> = missing.iter().filter_map(|server| server.from_the_system()).collect();
+        let packages: Vec<&str> = packages.into_iter().collect();
         if !packages.is_empty() {
             report.note(format!("apt-get install {}", packages.join(" ")));
             apt(&packages).with_context(|| format!("can't install {}", packages.join(", ")))?;
@@ -127,6 +126,10 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
                     report.note(format!("npm install {package}, into {}", workspace.tools().join("node").display()));
                     node(workspace, server.program, package, file)?;
                 }
+                Source::Cargo { package, version } => {
+                    report.note(format!("cargo install {package}, into {}", workspace.tools().display()));
+                    cargo(workspace, package, version)?;
+                }
             }
         }
         let left: Vec<&str> = self::missing(workspace).iter().map(|server| server.program).collect();
@@ -142,10 +145,23 @@ fn missing(workspace: &Workspace) -> Vec<&'static Server> {
 }
 
 impl Server {
+    /// The package of the distribution that it is, or that its installer is missing.
+    fn from_the_system(&self) -> Option<&'static str> {
+        match self.source {
+            Source::Apt(package) | Source::Library { package, .. } => Some(package),
+            Source::Python { .. } => {
+                let there = process::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]));
+                (!there).then_some("python3-venv")
+            }
+            Source::Node { .. } => process::find("npm").is_none().then_some("npm"),
+            Source::Unpacked { .. } | Source::Cargo { .. } => None,
+        }
+    }
+
     fn is_there(&self, workspace: &Workspace) -> bool {
         let own = Some(workspace.tools().join("bin").join(self.program)).filter(|program| program.exists());
         match self.source {
-            Source::Apt(_) | Source::Python { .. } | Source::Node { .. } => {
+            Source::Apt(_) | Source::Python { .. } | Source::Node { .. } | Source::Cargo { .. } => {
                 own.or_else(|| process::find(self.program)).is_some() || beside(self.program)
             }
             Source::Library { file, .. } => Path::new(file).is_file(),
@@ -243,6 +259,16 @@ fn node(workspace: &Workspace, program: &str, package: &str, file: &str) -> Resu
         .arg(package);
     process::run(&mut npm).context("npm is needed")?;
     link(workspace, program, &home.join("node_modules").join(file))
+}
+
+/// Builds a program into the tools' folder, with little optimization: what it does in tests is short.
+fn cargo(workspace: &Workspace, package: &str, version: &str) -> Result<()> {
+    let mut cargo = process::cargo(&workspace.root);
+    cargo.args(["install", "--locked", "--debug", "--no-track", "--version", version, package, "--root"]);
+    let target = workspace.tools().join(package);
+    cargo.arg(workspace.tools()).arg("--target-dir").arg(&target).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    process::run(&mut cargo)?;
+    std::fs::remove_dir_all(&target).with_context(|| format!("can't remove `{}`", target.display()))
 }
 
 /// Makes an executable one of the tools under the name of a program.

@@ -5,6 +5,7 @@ mod manifests;
 mod page;
 mod tools;
 mod trials;
+mod wkg;
 
 use std::{
     fs,

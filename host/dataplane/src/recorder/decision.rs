@@ -1,10 +1,11 @@
 //! [`Decision`]: what was asked and what it came to, as it is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use platform_capability::Caller;
 use serde::{Deserialize, Serialize};
 
+use super::named::Named;
 use crate::auth::Verdict;
 
 /// Stands where a value was left out.
@@ -30,11 +31,11 @@ pub struct Decision {
     /// Path without query, or the resource that was named.
     pub target: String,
     /// Headers of the request.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub headers: Named,
     /// What the gateway added.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub attributes: Named,
     /// What was left out, as `header:NAME`, `attribute:NAME` or `claim:NAME`: it was there, and [`REDACTED`] stands for it.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub redacted: BTreeSet<String>,

@@ -372,7 +372,7 @@ mod tests {
                 slot: "auth.policy".to_owned(),
                 time_ns: number,
                 target: "x".repeat(100),
-                headers: [("cookie".to_owned(), format!("secret-{number}"))].into(),
+                headers: [("cookie", format!("secret-{number}"))].into_iter().collect(),
                 ..Decision::default()
             };
             queue.send(decision).await.unwrap();

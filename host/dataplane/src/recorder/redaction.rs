@@ -43,15 +43,18 @@ impl Redaction {
     /// Leaves values out of a decision, and says there which.
     pub(super) fn apply(&self, decision: &mut Decision) {
         let mut redacted = BTreeSet::new();
-        let mut leave_out = |kind: &str, name: &str, value: &mut String| {
-            redacted.insert(format!("{kind}:{name}"));
-            REDACTED.clone_into(value);
-        };
-        for (name, value) in decision.headers.iter_mut().filter(|(name, _)| self.headers.contains(*name)) {
-            leave_out("header", name, value);
-        }
-        for (name, value) in decision.attributes.iter_mut().filter(|(name, _)| self.attributes.contains(*name)) {
-            leave_out("attribute", name, value);
+        let Decision { headers, attributes, .. } = decision;
+        for (kind, facts, names) in [("header", headers, &self.headers), ("attribute", attributes, &self.attributes)] {
+            if facts.iter().any(|(name, _)| names.contains(name)) {
+                let left = facts.iter().map(|(name, value)| match names.contains(name) {
+                    true => {
+                        redacted.insert(format!("{kind}:{name}"));
+                        (name, REDACTED)
+                    }
+                    false => (name, value),
+                });
+                *facts = left.collect();
+            }
         }
         let claims = decision.caller.iter_mut().flat_map(|caller| caller.claims.iter_mut());
         for (name, value) in claims.filter(|(name, _)| self.claims.contains(*name)) {
@@ -80,8 +83,8 @@ mod tests {
     fn named_values_are_gone() {
         let redaction = Redaction::parse(["header:X-Key", "attribute:query", "claim:email"]).unwrap();
         let mut decision = Decision {
-            headers: [("x-key".to_owned(), "secret".to_owned()), ("x-team".to_owned(), "red".to_owned())].into(),
-            attributes: [("query".to_owned(), "token=secret".to_owned())].into(),
+            headers: [("x-key", "secret"), ("x-team", "red")].into_iter().collect(),
+            attributes: [("query", "token=secret")].into_iter().collect(),
             caller: Some(Asker {
                 claims: serde_json::from_str(r#"{"email":"secret@example.org","team":"red"}"#).unwrap(),
                 ..Asker::default()

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
+use platform_base::html::escape;
 
 use super::{Answer, Of, ROOT};
 
@@ -22,11 +23,11 @@ a{color:var(--act)}\
 
 /// The form, with what is wrong where something is.
 pub(super) fn page(status: StatusCode, next: &str, wrong: &str) -> Answer {
-    let next = escaped(next);
+    let next = escape(next);
     let (alert, described) = match wrong {
         "" => (String::new(), ""),
         wrong => (
-            format!("<p role=\"alert\" id=\"wrong\">Not signed in: {}.</p>", escaped(wrong)),
+            format!("<p role=\"alert\" id=\"wrong\">Not signed in: {}.</p>", escape(wrong)),
             " aria-describedby=\"wrong\" aria-invalid=\"true\"",
         ),
     };
@@ -68,21 +69,6 @@ pub(super) fn parameter(pairs: &str, name: &str) -> Option<String> {
     percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_escaped() {
+    fn what_is_shown_is_escape() {
         let (_, answer) = page(StatusCode::UNAUTHORIZED, "/marketplace/?q=\"'><img>", "<script>");
         let html = String::from_utf8(answer.into_body().to_vec()).unwrap();
         assert!(html.contains("&quot;&#39;&gt;&lt;img&gt;") && html.contains("&lt;script&gt;"), "{html}");

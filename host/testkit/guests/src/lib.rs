@@ -3,12 +3,12 @@
 //! Each example of this package is a guest whose calls name the behaviour, so that one binding can misbehave and behave
 //! again. It knows nothing of the host's limits: it goes on until something stops it.
 
-#![expect(clippy::panic, reason = "a guest that panics is what these are for")]
+mod acts;
 
-use std::{hint::black_box, time::Duration};
-
-use platform_sdk::{Problem, context};
+use platform_sdk::Problem;
 use serde::Deserialize;
+
+pub use acts::{busy, forever, hoard, trap};
 
 /// What a function of a guest's life does instead of its work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -43,41 +43,11 @@ impl Ill {
     }
 }
 
-/// Loops in the guest's own code.
-pub fn forever() -> ! {
-    let mut turns = 0_u64;
-    loop {
-        turns = black_box(turns.wrapping_add(1));
-    }
-}
-
-/// Traps.
-///
-/// # Panics
-/// Always.
-pub fn trap() -> ! {
-    panic!("trapped on request")
-}
-
-/// Takes memory and keeps it, without end.
-pub fn hoard() -> ! {
-    let mut hoard: Vec<Vec<u8>> = Vec::new();
-    loop {
-        hoard.push(black_box(vec![1; 64 << 10]));
-    }
-}
-
 /// Calls itself without end, on the stack that the host gives: nothing of it is in the guest's memory.
 #[must_use]
 #[inline(never)]
 pub fn descend(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { descend(depth + 1).rotate_left(7) ^ depth }
-}
-
-/// Is busy for `time`, by the clock of the call's deadline; beyond the deadline when `time` is longer.
-pub fn busy(time: Duration) {
-    let end = context::remaining().checked_sub(time);
-    while end.is_none_or(|end| context::remaining() > end) {}
 }
 
 /// A number in text; 0 when it is none.

@@ -1,6 +1,7 @@
 //! Decisions that a daemon kept: `platform plugin decisions`, and reading them back.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -70,7 +71,7 @@ impl List {
 }
 
 /// What a decision came to, in short.
-pub(super) fn told(fault: &str, allowed: bool, status: u16) -> String {
+pub(super) fn told(fault: &str, allowed: bool, status: impl Display) -> String {
     match (fault, allowed) {
         ("", true) => "allow".to_owned(),
         ("", false) => format!("deny {status}"),
@@ -78,9 +79,9 @@ pub(super) fn told(fault: &str, allowed: bool, status: u16) -> String {
     }
 }
 
-/// Subject of the caller; `-` for none.
-pub(super) fn subject(decision: &kept::Decision) -> &str {
-    decision.caller.as_ref().map(|caller| caller.subject.as_str()).filter(|subject| !subject.is_empty()).unwrap_or("-")
+/// The subject of a caller, as it is told; `-` for none.
+pub(super) fn told_subject(subject: Option<&str>) -> &str {
+    subject.filter(|subject| !subject.is_empty()).unwrap_or("-")
 }
 
 /// A unix time in nanoseconds; none for 0.
@@ -89,12 +90,13 @@ pub(super) fn moment_of(time_ns: u64) -> Option<Timestamp> {
 }
 
 fn line(decision: &Decision) -> String {
-    let decision = as_kept(decision.clone());
-    let outcome = &decision.outcome;
-    let what = told(&outcome.fault, outcome.allowed, outcome.status);
-    let (when, who) = (time(moment_of(decision.time_ns)), subject(&decision));
-    let reason = Some(outcome.reason.as_str()).filter(|reason| !reason.is_empty());
-    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let (what, reason) = match &decision.outcome {
+        Some(outcome) => (told(&outcome.fault, outcome.allowed, outcome.status), outcome.reason.as_str()),
+        None => (String::new(), ""),
+    };
+    let when = time(decision.time);
+    let who = told_subject(decision.caller.as_ref().map(|caller| caller.subject.as_str()));
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let line = format!("{when}  {what}  {} {} by {who}{reason}", decision.action, decision.target);
     // What a client sent must not move the cursor of a terminal.
     line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()

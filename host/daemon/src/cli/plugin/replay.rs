@@ -111,8 +111,11 @@ impl Replay {
     ) -> Result<(), Failure> {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let pages = stream::unfold(source, async |source| Some((source.next_kept().await.transpose()?, source)));
-        let mut parts =
-            pin!(pages.map(async |page| Ok::<_, Failure>(again(trial, page?, self.examples).await)).buffered(workers));
+        let mut parts = pin!(
+            pages
+                .map(async |page| Ok::<_, Failure>(again(trial, page?, self.examples).await))
+                .buffered(workers.saturating_mul(2))
+        );
         while let Some(part) = parts.next().await {
             report.merge(part?);
             progress(report.replayed());

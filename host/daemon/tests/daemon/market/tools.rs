@@ -24,7 +24,7 @@ impl Market {
         command.args(arguments).output().unwrap()
     }
 
-    fn runs(&self, program: &str, arguments: &[&str]) -> String {
+    pub(super) fn runs(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.tool(program, arguments);
         let said = || {
             format!("{program} {arguments:?}: {}{}\n{}", text(&output.stdout), text(&output.stderr), self.daemon.log())

@@ -53,8 +53,8 @@ fn decision(kept: Decision) -> proto::Decision {
         caller: kept.caller.map(asker),
         action: kept.action,
         target: kept.target,
-        headers: kept.headers.into_iter().collect(),
-        attributes: kept.attributes.into_iter().collect(),
+        headers: kept.headers.to_map().into_iter().collect(),
+        attributes: kept.attributes.to_map().into_iter().collect(),
         redacted: kept.redacted.into_iter().collect(),
         outcome: Some(outcome(kept.outcome)),
     }

@@ -10,12 +10,11 @@ use std::{
     time::Duration,
 };
 
-use platform_base::clock;
 use platform_capability::{
     CallContext,
     auth::{Facts, INTERFACE},
 };
-use platform_dataplane::{Asker, Decision, DecisionOutcome, Plane, REDACTED, Verdict};
+use platform_dataplane::{Asker, Decision, DecisionOutcome, Named, Plane, REDACTED, Verdict};
 
 /// Time for one decision.
 const TIME: Duration = Duration::from_secs(5);
@@ -34,14 +33,14 @@ pub(super) struct Again {
 /// What is known of the request.
 #[derive(Debug)]
 struct Kept {
-    headers: BTreeMap<String, String>,
-    attributes: BTreeMap<String, String>,
+    headers: Named,
+    attributes: Named,
     redacted: BTreeSet<String>,
     asked_redacted: AtomicBool,
 }
 
 impl Kept {
-    fn fact<'a>(&self, kind: &str, name: &str, facts: &'a BTreeMap<String, String>) -> Option<Cow<'a, str>> {
+    fn fact<'a>(&self, kind: &str, name: &str, facts: &'a Named) -> Option<Cow<'a, str>> {
         let value = facts.get(name)?;
         if value == REDACTED && self.redacted.contains(&format!("{kind}:{name}")) {
             self.asked_redacted.store(true, Ordering::Relaxed);
@@ -60,11 +59,11 @@ impl Facts for Kept {
     }
 
     fn headers(&self) -> BTreeMap<String, String> {
-        self.headers.clone()
+        self.headers.to_map()
     }
 
     fn attributes(&self) -> BTreeMap<String, String> {
-        self.attributes.clone()
+        self.attributes.to_map()
     }
 }
 
@@ -81,12 +80,9 @@ pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
     });
     let call = CallContext {
         caller: decision.caller.take().map(|caller| Arc::new(caller.into())),
-        namespace: decision.namespace.as_str().into(),
-        deadline: clock::now() + TIME,
         time_ns: decision.time_ns,
-        traceparent: None,
-        fence: None,
         reads_only: true,
+        ..CallContext::host(decision.namespace.as_str().into(), TIME)
     };
     let call = Arc::new(call);
     let told = Arc::clone(&facts) as Arc<dyn Facts>;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing that a client or a policy wrote is markup, and the page loads and runs nothing.
 
+use platform_base::html::escape;
+
 use super::report::{Change, Counted, Summary};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}\
@@ -69,31 +71,4 @@ fn counted(counted: &[Counted]) -> impl Iterator<Item = String> {
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<_> = items.map(|item| format!("<li>{}</li>", escape(&item))).collect();
     if items.is_empty() { String::new() } else { format!("<ul>{}</ul>", items.concat()) }
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            letter if letter.is_control() => escaped.push('\u{fffd}'),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_wrote_is_no_markup() {
-        let text = escape("<img src=x onerror=\"alert('x')\">\u{1b}&amp;");
-        assert_eq!(text, "&lt;img src=x onerror=&quot;alert(&#39;x&#39;)&quot;&gt;\u{fffd}&amp;amp;");
-    }
 }

@@ -12,7 +12,7 @@ use super::again::{Again, other_headers};
 use crate::cli::{
     kv::time,
     output::{Output, show},
-    plugin::decisions::{moment_of, subject, told},
+    plugin::decisions::{moment_of, told, told_subject},
 };
 
 /// Changes that are told apart; more are counted together.
@@ -243,10 +243,11 @@ impl Tally {
     fn add(&mut self, decision: Decision, asked_redacted: bool, examples: usize) {
         self.count += 1;
         self.asked_redacted += u64::from(asked_redacted);
-        count(&mut self.subjects, subject(&decision), 1);
+        let subject = told_subject(decision.caller.as_ref().map(|caller| caller.subject.as_str()));
+        count(&mut self.subjects, subject, 1);
         count(&mut self.paths, &decision.target, 1);
         if self.examples.len() < examples {
-            let subject = subject(&decision).to_owned();
+            let subject = subject.to_owned();
             let Decision { action, target, time_ns, .. } = decision;
             self.examples.push(Example { time: time(moment_of(time_ns)), subject, action, target });
         }
