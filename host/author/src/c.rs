@@ -22,14 +22,8 @@ const WAY_OUT: &str = "install clang, lld and wasi-libc (`apt-get install clang 
 /// Variables that would add to what the compiler is told.
 const UNHEARD: [&str; 5] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "CCC_OVERRIDE_OPTIONS"];
 /// What links a module that is entered by its exports alone. The stack lies below all data, so that one that overflows traps.
-const LINK: [&str; 6] = [
-    "-nostartfiles",
-    "-nodefaultlibs",
-    "-Wl,--no-entry",
-    "-Wl,--stack-first",
-    "-Wl,-z,stack-size=65536",
-    "-Wl,--strip-debug",
-];
+const LINK: [&str; 5] =
+    ["-nostartfiles", "-nodefaultlibs", "-Wl,--no-entry", "-Wl,--stack-first", "-Wl,-z,stack-size=65536"];
 /// What only an operating system can do ends up as imports of this module.
 const SYSTEM: &str = "wasi_snapshot_preview1";
 
@@ -65,10 +59,10 @@ pub(crate) fn build(folder: &Path) -> Result<Vec<u8>, Error> {
     for (number, source) in sources.iter().enumerate() {
         let object = work.join(format!("{number}.o"));
         let mut compile = clang.command(folder);
-        compile.args(["-std=gnu17", "-Os", "-fvisibility=hidden", "-c"]);
+        compile.args(["-std=gnu17", "-Os", "-gline-tables-only", "-fvisibility=hidden", "-c"]);
         // The bindings are as they are.
         compile.args(if source.is_absolute() { &["-w"][..] } else { &["-Wall", "-Wextra"] });
-        for (path, name) in [(work, "/platform"), (sdk.as_path(), "/sdk"), (folder, "/plugin")] {
+        for (path, name) in [(work, "/platform"), (sdk.as_path(), "/sdk"), (folder, "")] {
             compile.arg(format!("-ffile-prefix-map={}={name}", path.display()));
         }
         compile.arg("-I").arg(&bindings).arg("-I").arg(&sdk).arg("-o").arg(&object).arg(source);

@@ -5,6 +5,7 @@
 mod cases;
 mod dev;
 mod languages;
+mod traces;
 
 use std::{
     fs,
