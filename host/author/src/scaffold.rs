@@ -21,7 +21,7 @@ const CASES: &str = "\
 ";
 
 /// Kinds of slots and the plugin that a project for them begins with.
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("kv.store", "plugins/kv-storage"),
     ("discovery.registry", "plugins/discovery-storage"),
     ("auth.policy", "examples/auth-policy-rust"),
@@ -33,6 +33,7 @@ const TEMPLATES: [(&str, &str); 11] = [
     ("db.store", "plugins/db-storage"),
     ("event.broker", "plugins/event-storage"),
     ("event.filter", "examples/event-filter-rust"),
+    ("web.page", "examples/web-page-rust"),
 ];
 
 /// The same in C.
