@@ -6,14 +6,14 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::Value;
 
 use crate::{
     Built, Error, Sysroot, TARGETS, Toolchain,
-    run::{cannot_start, captured, program},
+    run::{captured, passed, program},
 };
 
 /// How to get what a toolchain consists of.
@@ -194,14 +194,7 @@ impl Package {
     /// # Errors
     /// Cargo can't be started.
     pub fn test(&self, quiet: bool) -> Result<bool, Error> {
-        let mut command = cargo(&self.folder);
-        command.args(["test", "--quiet", "--lib"]).stdin(Stdio::null());
-        if quiet {
-            command.stdout(Stdio::null());
-        } else {
-            command.stdout(std::io::stderr());
-        }
-        Ok(command.status().map_err(|source| cannot_start(&command, source, WAY_OUT))?.success())
+        passed(cargo(&self.folder).args(["test", "--quiet", "--lib"]), quiet, WAY_OUT)
     }
 }
 

@@ -90,7 +90,7 @@ impl Project {
     pub fn test(&self, quiet: bool) -> Result<Option<bool>, Error> {
         match self {
             Self::Rust(package) => package.test(quiet).map(Some),
-            Self::Other(_) => Ok(None),
+            Self::Other(sources) => sources.test(quiet),
         }
     }
 }
@@ -128,5 +128,14 @@ impl Sources {
             Builder::JavaScript => javascript::build(&self.folder, quick)?,
         };
         Built::of(self.manifest.embed(component))
+    }
+
+    /// Runs the tests that are run natively, if there are any; whether all passed.
+    fn test(&self, quiet: bool) -> Result<Option<bool>, Error> {
+        match self.build {
+            Builder::C => c::test(&self.folder, quiet),
+            Builder::Python => python::test(&self.folder, quiet),
+            Builder::JavaScript => javascript::test(&self.folder, quiet),
+        }
     }
 }

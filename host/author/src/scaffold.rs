@@ -358,6 +358,8 @@ mod tests {
                 }
                 let sdk = format!("platform/{}", language.sdk());
                 assert!(files.keys().any(|path| path.starts_with(&sdk)), "{template}: {sdk}");
+                let tests = files.keys().any(|path| path.starts_with("tests/"));
+                assert_eq!(tests, *slot == "auth.policy", "{template}");
                 let foreign = |path: &String| path.starts_with("platform/sdk/") && !path.starts_with(&sdk);
                 assert!(!files.keys().any(|path| foreign(path) || path.contains("node_modules")), "{template}");
                 assert!(!files["README.md"].contains("NEEDS") && !files["README.md"].contains("PLACE"));

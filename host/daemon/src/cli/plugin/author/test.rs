@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use platform_author::{Error, Project};
 use platform_capability::SlotKind;
 use platform_conformance::{Failure as Found, Outcome};
 use platform_control::inspect::inspect;
@@ -73,7 +74,7 @@ pub(super) struct Subject {
     pub(super) slot: SlotKind,
     pub(super) grants: Vec<String>,
     /// The project, unless it is a file.
-    pub(super) project: Option<platform_author::Project>,
+    pub(super) project: Option<Project>,
 }
 
 /// What came of trying it.
@@ -138,7 +139,7 @@ impl Test {
         let digest = Digest::of(&subject.component).to_string();
         stage.trial.end().await;
         if let Some(project) = subject.project.as_ref().filter(|_| !self.no_unit_tests && self.only.is_empty()) {
-            tried.unit_tests = project.test(!context.output.is_human())?;
+            tried.unit_tests = units(context, project)?;
         }
         if tried.passed() + tried.failed() == 0 {
             let message = format!("no case and no check is named like `{}`", self.only);
@@ -185,6 +186,17 @@ impl Tried {
     fn passed(&self) -> usize {
         let cases = self.cases.iter().filter(|case| case.differences.is_empty()).count();
         cases + self.promises.iter().filter(|outcome| outcome.result.is_ok()).count()
+    }
+}
+
+/// Runs the project's own tests; none where what runs them is missing, which is told.
+fn units(context: &Context, project: &Project) -> Result<Option<bool>, Failure> {
+    match project.test(!context.output.is_human()) {
+        Err(error @ (Error::Start { .. } | Error::Missing { .. })) => {
+            crate::cli::complain(&format!("unit tests are left out: {error}"));
+            Ok(None)
+        }
+        tested => Ok(tested?),
     }
 }
 
