@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What is carried, relative to the repository.
-const CARRIED: [&str; 28] = [
+const CARRIED: [&str; 29] = [
     "Cargo.toml",
     "Cargo.lock",
     "LICENSE",
@@ -29,6 +29,7 @@ const CARRIED: [&str; 28] = [
     "examples/kv-store-js",
     "examples/kv-store-python",
     "examples/router-policy-js",
+    "examples/web-page-rust",
     "plugins/config-env",
     "plugins/config-storage",
     "plugins/db-storage",

@@ -14,22 +14,19 @@ use wit_bindgen_core::Files;
 use crate::{
     Error, component,
     interfaces::{self, entries, stage},
-    run::{captured, done},
+    run::{captured, done, passed, program},
 };
 
 const TARGET: &str = "--target=wasm32-wasi";
 const WAY_OUT: &str = "install clang, lld and wasi-libc (`apt-get install clang lld wasi-libc`), or set `WASI_SDK_PATH` to an unpacked wasi-sdk";
+/// Where tests lie.
+const TESTS: &str = "tests";
+const NATIVE: &str = "install a C compiler for this machine, such as gcc, or name one in `CC`";
 /// Variables that would add to what the compiler is told.
 const UNHEARD: [&str; 5] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "CCC_OVERRIDE_OPTIONS"];
 /// What links a module that is entered by its exports alone. The stack lies below all data, so that one that overflows traps.
-const LINK: [&str; 6] = [
-    "-nostartfiles",
-    "-nodefaultlibs",
-    "-Wl,--no-entry",
-    "-Wl,--stack-first",
-    "-Wl,-z,stack-size=65536",
-    "-Wl,--strip-debug",
-];
+const LINK: [&str; 5] =
+    ["-nostartfiles", "-nodefaultlibs", "-Wl,--no-entry", "-Wl,--stack-first", "-Wl,-z,stack-size=65536"];
 /// What only an operating system can do ends up as imports of this module.
 const SYSTEM: &str = "wasi_snapshot_preview1";
 
@@ -54,9 +51,7 @@ pub(crate) fn build(folder: &Path) -> Result<Vec<u8>, Error> {
     let clang = Clang::find(folder)?;
     let work = tempfile::tempdir().map_err(|error| unwritten(&error))?;
     let work = work.path();
-    stage(folder, &work.join("wit"))?;
-    let bindings = work.join("bindings");
-    bind(&work.join("wit"), &bindings)?;
+    let bindings = bindings(folder, work)?;
     show(&bindings, folder);
 
     let sdk = interfaces::platform(folder)?.join("sdk/c");
@@ -65,10 +60,10 @@ pub(crate) fn build(folder: &Path) -> Result<Vec<u8>, Error> {
     for (number, source) in sources.iter().enumerate() {
         let object = work.join(format!("{number}.o"));
         let mut compile = clang.command(folder);
-        compile.args(["-std=gnu17", "-Os", "-fvisibility=hidden", "-c"]);
+        compile.args(["-std=gnu17", "-Os", "-gline-tables-only", "-fvisibility=hidden", "-c"]);
         // The bindings are as they are.
         compile.args(if source.is_absolute() { &["-w"][..] } else { &["-Wall", "-Wextra"] });
-        for (path, name) in [(work, "/platform"), (sdk.as_path(), "/sdk"), (folder, "/plugin")] {
+        for (path, name) in [(work, "/platform"), (sdk.as_path(), "/sdk"), (folder, "")] {
             compile.arg(format!("-ffile-prefix-map={}={name}", path.display()));
         }
         compile.arg("-I").arg(&bindings).arg("-I").arg(&sdk).arg("-o").arg(&object).arg(source);
@@ -81,6 +76,36 @@ pub(crate) fn build(folder: &Path) -> Result<Vec<u8>, Error> {
     done(&mut link, WAY_OUT)?;
     let module = fs::read(&module).map_err(|error| Error::Component(format!("clang left no module: {error}")))?;
     component(&module).map_err(|error| reaches(&module).unwrap_or(error))
+}
+
+/// Compiles each `*.c` below `tests` with the sources for this machine and runs it; whether all ended well. What a test's plugin asks of
+/// its host the test defines.
+///
+/// # Errors
+/// There is no compiler for this machine.
+pub(crate) fn test(folder: &Path, quiet: bool) -> Result<Option<bool>, Error> {
+    let (mut sources, mut tests) = (Vec::new(), Vec::new());
+    collect(&folder.join("src"), Path::new("src"), &mut sources)?;
+    if folder.join(TESTS).is_dir() {
+        collect(&folder.join(TESTS), Path::new(TESTS), &mut tests)?;
+    }
+    if tests.is_empty() {
+        return Ok(None);
+    }
+    let work = tempfile::tempdir().map_err(|error| unwritten(&error))?;
+    let bindings = bindings(folder, work.path())?;
+    let sdk = interfaces::platform(folder)?.join("sdk/c");
+    let mut all = true;
+    for (number, test) in tests.iter().enumerate() {
+        let made = work.path().join(format!("test-{number}"));
+        let mut compile = program("CC", "cc", folder);
+        compile.args(["-std=gnu17", "-g", "-Wall", "-Wextra", "-I"]).arg(&bindings).arg("-I").arg(&sdk);
+        compile.arg("-o").arg(&made).arg(test).args(&sources);
+        let passes =
+            passed(&mut compile, quiet, NATIVE)? && passed(Command::new(&made).current_dir(folder), quiet, NATIVE)?;
+        all &= passes;
+    }
+    Ok(Some(all))
 }
 
 impl Clang {
@@ -131,6 +156,14 @@ fn collect(folder: &Path, shown: &Path, sources: &mut Vec<PathBuf>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The bindings of a project, written into a folder below `work`.
+fn bindings(folder: &Path, work: &Path) -> Result<PathBuf, Error> {
+    let (wit, into) = (work.join("wit"), work.join("bindings"));
+    stage(folder, &wit)?;
+    bind(&wit, &into)?;
+    Ok(into)
 }
 
 /// Generates header, source and description of the interfaces for the world in a folder.

@@ -6,18 +6,21 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::Value;
 
 use crate::{
-    Error, Sysroot, TARGETS, Toolchain,
-    run::{cannot_start, captured, program},
+    Built, Error, Sysroot, TARGETS, Toolchain,
+    run::{captured, passed, program},
 };
 
 /// How to get what a toolchain consists of.
 pub(crate) const WAY_OUT: &str = "install Rust, see https://rustup.rs";
+
+/// Keeps line tables, which [`Built`] has a component without.
+const LINES: [&str; 2] = ["profile.release.debug=\"line-tables-only\"", "profile.release.strip=false"];
 
 /// Builds guests for one target.
 #[derive(Debug, Clone)]
@@ -153,24 +156,25 @@ pub(crate) fn package(folder: &Path) -> Result<Package, Error> {
 }
 
 impl Package {
-    /// Builds the component with a profile; `config` is further settings of cargo.
+    /// Builds the component with the profile `release`; `config` is further settings of cargo.
     ///
     /// # Errors
     /// It can't be compiled, or what comes out is no component.
-    pub fn build(&self, profile: &str, config: &[&str]) -> Result<Vec<u8>, Error> {
+    pub fn build(&self, config: &[&str]) -> Result<Built, Error> {
         let toolchain = Toolchain::detect(&self.folder)?;
         let sysroot =
             Sysroot::find(&toolchain, &[&self.target]).ok_or_else(|| Error::NoStandardLibrary(self.target.clone()))?;
-        let mut remap = vec![(self.workspace.clone(), "/plugin")];
+        // What a backtrace names is found from the project's folder.
+        let mut remap = vec![(self.workspace.clone(), "")];
         remap.extend(cargo_home().map(|home| (home, "/cargo")));
         let compile = Compile {
             folder: &self.folder,
             target: &self.target,
             sysroot: &sysroot,
-            profile,
+            profile: "release",
             packages: &[],
             examples: false,
-            config,
+            config: &[&LINES[..], config].concat(),
             remap: &remap,
         };
         let artifacts = compile.run()?;
@@ -182,7 +186,7 @@ impl Package {
         let file = built.ok_or_else(nothing)?.file;
         let compiled = std::fs::read(&file)
             .map_err(|error| Error::Component(format!("can't read `{}`: {error}", file.display())))?;
-        crate::component(&compiled)
+        Built::of(crate::component(&compiled)?)
     }
 
     /// Runs its native unit tests, which tell on standard error how they fare; whether all passed.
@@ -190,14 +194,7 @@ impl Package {
     /// # Errors
     /// Cargo can't be started.
     pub fn test(&self, quiet: bool) -> Result<bool, Error> {
-        let mut command = cargo(&self.folder);
-        command.args(["test", "--quiet", "--lib"]).stdin(Stdio::null());
-        if quiet {
-            command.stdout(Stdio::null());
-        } else {
-            command.stdout(std::io::stderr());
-        }
-        Ok(command.status().map_err(|source| cannot_start(&command, source, WAY_OUT))?.success())
+        passed(cargo(&self.folder).args(["test", "--quiet", "--lib"]), quiet, WAY_OUT)
     }
 }
 

@@ -9,13 +9,13 @@ use std::{
     time::SystemTime,
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Error,
     interfaces::{self, WORLD, stage},
     lent,
-    run::{captured, done, program},
+    run::{captured, done, passed, program},
     validate,
 };
 
@@ -31,7 +31,11 @@ const WAY_OUT: &str = "install Node.js 20 or newer, with npm";
 /// # Errors
 /// npm is missing or fails, the script fails, or what comes out is no component.
 pub(crate) fn build(folder: &Path, quick: bool) -> Result<Vec<u8>, Error> {
-    let script = script(folder, quick)?;
+    let scripts = scripts(folder)?;
+    let named = |name: &str| scripts.get(name).and_then(Value::as_str);
+    let script = named("dev").filter(|_| quick).or_else(|| named("build")).ok_or_else(|| {
+        Error::Project(format!("`{}`: it has no `scripts.build`, which makes a component", folder.join(FILE).display()))
+    })?;
     // npm writes this last, and anew whenever what is there changes.
     let installed = modified(&folder.join("node_modules/.package-lock.json"));
     if installed.is_none() || installed < modified(&folder.join(FILE)) {
@@ -43,10 +47,8 @@ pub(crate) fn build(folder: &Path, quick: bool) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::Project(format!("can't write to the directory for temporary files: {error}")))?;
     let (wit, file) = (work.path().join("wit"), work.path().join("plugin.wasm"));
     stage(folder, &wit)?;
-    // As npm runs scripts, without the time that npm itself takes.
-    let mut build = Command::new("sh");
-    build.current_dir(folder).env("PATH", path(folder)?).arg("-c").arg(format!("{script} \"$@\"")).arg("build");
-    build.arg("--wit").arg(&wit).args(["--world", WORLD, "--output"]).arg(&file);
+    let mut build = shell(folder, &format!("{script} \"$@\""))?;
+    build.arg("build").arg("--wit").arg(&wit).args(["--world", WORLD, "--output"]).arg(&file);
     done(&mut build, WAY_OUT).map_err(|error| match error {
         Error::Failed(_) => Error::Failed(format!("scripts.build of {FILE}")),
         other => other,
@@ -62,6 +64,24 @@ pub(crate) fn build(folder: &Path, quick: bool) -> Result<Vec<u8>, Error> {
     Ok(component)
 }
 
+/// Runs the script `test`, where there is one; whether it ended well.
+///
+/// # Errors
+/// It can't be run.
+pub(crate) fn test(folder: &Path, quiet: bool) -> Result<Option<bool>, Error> {
+    let scripts = scripts(folder)?;
+    let Some(script) = scripts.get("test").and_then(Value::as_str) else { return Ok(None) };
+    bring(folder)?;
+    passed(&mut shell(folder, script)?, quiet, WAY_OUT).map(Some)
+}
+
+/// A script as npm runs it, without the time that npm itself takes.
+fn shell(folder: &Path, script: &str) -> Result<Command, Error> {
+    let mut shell = Command::new("sh");
+    shell.current_dir(folder).env("PATH", path(folder)?).arg("-c").arg(script);
+    Ok(shell)
+}
+
 /// Puts the platform's SDK where modules are imported from by name, and where editors look for them.
 fn bring(folder: &Path) -> Result<(), Error> {
     let place = folder.join("node_modules").join(HELPERS);
@@ -74,14 +94,13 @@ fn bring(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn script(folder: &Path, quick: bool) -> Result<String, Error> {
+/// The scripts of the package.
+fn scripts(folder: &Path) -> Result<Map<String, Value>, Error> {
     let file = folder.join(FILE);
     let wrong = |why: String| Error::Project(format!("`{}`: {why}", file.display()));
     let text = fs::read(&file).map_err(|error| wrong(error.to_string()))?;
     let package: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-    let named = |name: &str| package.get("scripts")?.get(name)?.as_str().map(str::to_owned);
-    let script = named("dev").filter(|_| quick).or_else(|| named("build"));
-    script.ok_or_else(|| wrong("it has no `scripts.build`, which makes a component".to_owned()))
+    Ok(package.get("scripts").and_then(Value::as_object).cloned().unwrap_or_default())
 }
 
 /// Where programs are, those of the package first.

@@ -5,7 +5,7 @@
 //!
 //! In reading order: [`scaffold`] (the files of a new project), [`Toolchain`] and [`Sysroot`] (whether this machine can compile
 //! guests, and with which standard library), [`Compile`] (one run of cargo), [`component`] (what a compiler left, as a component), `interfaces`
-//! (what other languages are bound to), `c`, `python` and `javascript` (a run of their tools), `lent` (a flaw of one of them, mended), [`Manifest`] (what they say of themselves), [`Project`] (all of that
+//! (what other languages are bound to), `c`, `python` and `javascript` (a run of their tools), `lent` (a flaw of one of them, mended), [`Built`] (with and without line tables), [`Manifest`] (what they say of themselves), [`Project`] (all of that
 //! for the source of one plugin).
 
 mod c;
@@ -15,6 +15,7 @@ mod error;
 mod interfaces;
 mod javascript;
 mod lent;
+mod lines;
 mod manifest;
 mod project;
 mod python;
@@ -25,6 +26,7 @@ mod toolchain;
 pub use cargo::{Artifact, Compile, Package};
 pub use encode::{component, validate};
 pub use error::Error;
+pub use lines::Built;
 pub use manifest::Manifest;
 pub use project::{Project, Sources};
 pub use toolchain::{Sysroot, TARGETS, Toolchain, has_targets, overlays};

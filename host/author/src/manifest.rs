@@ -56,7 +56,7 @@ impl Manifest {
 }
 
 /// Writes a size as sections have it: seven bits at a time, the lowest first.
-fn leb128(mut value: usize, into: &mut Vec<u8>) {
+pub(crate) fn leb128(mut value: usize, into: &mut Vec<u8>) {
     loop {
         let [low, ..] = value.to_le_bytes();
         value >>= 7;

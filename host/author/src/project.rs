@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Error, Manifest, c,
+    Built, Error, Manifest, c,
     cargo::{Package, package},
     javascript, manifest, python,
 };
@@ -76,9 +76,9 @@ impl Project {
     ///
     /// # Errors
     /// It can't be built, or what comes out is no component.
-    pub fn build(&self, config: &[&str]) -> Result<Vec<u8>, Error> {
+    pub fn build(&self, config: &[&str]) -> Result<Built, Error> {
         match self {
-            Self::Rust(package) => package.build("release", config),
+            Self::Rust(package) => package.build(config),
             Self::Other(sources) => sources.build(None, !config.is_empty()),
         }
     }
@@ -90,7 +90,7 @@ impl Project {
     pub fn test(&self, quiet: bool) -> Result<Option<bool>, Error> {
         match self {
             Self::Rust(package) => package.test(quiet).map(Some),
-            Self::Other(_) => Ok(None),
+            Self::Other(sources) => sources.test(quiet),
         }
     }
 }
@@ -121,12 +121,21 @@ impl Sources {
     ///
     /// # Errors
     /// What it is built with is missing or fails, or what comes out is no component.
-    pub fn build(&self, tools: Option<&Path>, quick: bool) -> Result<Vec<u8>, Error> {
+    pub fn build(&self, tools: Option<&Path>, quick: bool) -> Result<Built, Error> {
         let component = match self.build {
             Builder::C => c::build(&self.folder)?,
             Builder::Python => python::build(&self.folder, tools)?,
             Builder::JavaScript => javascript::build(&self.folder, quick)?,
         };
-        Ok(self.manifest.embed(component))
+        Built::of(self.manifest.embed(component))
+    }
+
+    /// Runs the tests that are run natively, if there are any; whether all passed.
+    fn test(&self, quiet: bool) -> Result<Option<bool>, Error> {
+        match self.build {
+            Builder::C => c::test(&self.folder, quiet),
+            Builder::Python => python::test(&self.folder, quiet),
+            Builder::JavaScript => javascript::test(&self.folder, quiet),
+        }
     }
 }

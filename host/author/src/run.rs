@@ -33,7 +33,14 @@ pub(crate) fn done(command: &mut Command, way_out: &'static str) -> Result<(), E
     if status.success() { Ok(()) } else { Err(Error::Failed(line(command))) }
 }
 
-pub(crate) fn cannot_start(command: &Command, source: std::io::Error, way_out: &'static str) -> Error {
+/// Runs tests to the end; whether they passed. What they say goes to standard error, where it is not to be quiet.
+pub(crate) fn passed(command: &mut Command, quiet: bool, way_out: &'static str) -> Result<bool, Error> {
+    let said = if quiet { Stdio::null() } else { Stdio::from(std::io::stderr()) };
+    let status = command.stdin(Stdio::null()).stdout(said).status();
+    Ok(status.map_err(|source| cannot_start(command, source, way_out))?.success())
+}
+
+fn cannot_start(command: &Command, source: std::io::Error, way_out: &'static str) -> Error {
     Error::Start { program: command.get_program().to_string_lossy().into_owned(), source, way_out }
 }
 

@@ -21,7 +21,7 @@ const CASES: &str = "\
 ";
 
 /// Kinds of slots and the plugin that a project for them begins with.
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("kv.store", "plugins/kv-storage"),
     ("discovery.registry", "plugins/discovery-storage"),
     ("auth.policy", "examples/auth-policy-rust"),
@@ -33,6 +33,7 @@ const TEMPLATES: [(&str, &str); 11] = [
     ("db.store", "plugins/db-storage"),
     ("event.broker", "plugins/event-storage"),
     ("event.filter", "examples/event-filter-rust"),
+    ("web.page", "examples/web-page-rust"),
 ];
 
 /// The same in C.
@@ -357,6 +358,8 @@ mod tests {
                 }
                 let sdk = format!("platform/{}", language.sdk());
                 assert!(files.keys().any(|path| path.starts_with(&sdk)), "{template}: {sdk}");
+                let tests = files.keys().any(|path| path.starts_with("tests/"));
+                assert_eq!(tests, *slot == "auth.policy", "{template}");
                 let foreign = |path: &String| path.starts_with("platform/sdk/") && !path.starts_with(&sdk);
                 assert!(!files.keys().any(|path| foreign(path) || path.contains("node_modules")), "{template}");
                 assert!(!files["README.md"].contains("NEEDS") && !files["README.md"].contains("PLACE"));

@@ -3,7 +3,7 @@
 //! Knows wire formats and who may call; knows no instance, no binding, no storage. Invariant: a method exists once, whatever
 //! the form it is called in, and runs only for a caller that was verified here.
 //!
-//! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `front` finds the door, `identity` and
+//! The life of a request, in reading order: [`server`](Ingress) accepts the connection, `refused` says what is too long to come any further, `front` finds the door, `identity` and
 //! `admission` make the call's context, `transcode` turns HTTP/JSON into a message and back, `methods` finds the service,
 //! `grpc` calls the data plane, `fault` says what went wrong. `check` answers gateways, `cloudevents` speaks with what speaks CloudEvents, over WebSockets too, `market` with clients of registries, `page` with browsers; `health`, `metrics` and `openapi` tell
 //! of the platform itself. `resp` is the door for clients of Redis.
@@ -23,6 +23,7 @@ mod methods;
 mod metrics;
 mod openapi;
 mod page;
+mod refused;
 mod resp;
 mod server;
 mod transcode;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod beside;
+mod fits;
 mod session;
 mod sign_in;
 
@@ -30,6 +31,7 @@ use crate::{
     identity::Identity,
 };
 use asking::Asking;
+use fits::Fits;
 use session::Sessions;
 
 /// Where the marketplace's page is, and what its slot is qualified by.
@@ -47,6 +49,16 @@ const TOLD: [HeaderName; 5] =
 /// What of a page's answer counts besides status and body; places are looked at.
 const KEPT: [HeaderName; 4] = [header::ALLOW, header::CONTENT_LANGUAGE, header::CONTENT_TYPE, header::RETRY_AFTER];
 
+/// What browsers are told with every answer. An answer that has a style says more of where it comes from.
+pub(crate) const FOR_BROWSERS: [(&str, &str); 5] = [
+    ("content-security-policy", "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
+    ("x-content-type-options", "nosniff"),
+    // Not `no-referrer`: with that, browsers hide from us where a form was sent from.
+    ("referrer-policy", "same-origin"),
+    ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
 /// The door.
 #[derive(Debug)]
 pub(crate) struct Pages {
@@ -56,6 +68,7 @@ pub(crate) struct Pages {
     admission: Arc<Admission>,
     sessions: Sessions,
     components: Arc<Semaphore>,
+    fits: Arc<Fits>,
     /// The policies of content: of pages, and of what is shown here itself.
     policies: (HeaderValue, HeaderValue),
 }
@@ -78,7 +91,7 @@ impl Pages {
         let own = format!("'sha256-{}'", STANDARD.encode(Sha256::digest(sign_in::STYLE)));
         let policies = (policy("'self'"), policy(&own));
         let components = Arc::new(Semaphore::new(COMPONENTS_MAX));
-        Self { plane, control, marketplace, admission, sessions, components, policies }
+        Self { plane, control, marketplace, admission, sessions, components, fits: Arc::default(), policies }
     }
 
     /// Whether a path is one of a page.
@@ -92,14 +105,8 @@ impl Pages {
         let headers = answer.headers_mut();
         let (pages, own) = &self.policies;
         headers.insert(header::CONTENT_SECURITY_POLICY, if of == Of::Page { pages.clone() } else { own.clone() });
-        for (name, value) in [
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            // Not `no-referrer`: with that, browsers hide from us where a form was sent from.
-            (header::REFERRER_POLICY, "same-origin"),
-            (header::CACHE_CONTROL, "no-store"),
-            (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
+        for (name, value) in FOR_BROWSERS {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
         answer.map(|bytes| body(if is_head { Bytes::new() } else { bytes }))
     }
@@ -191,6 +198,7 @@ impl Pages {
             control: Arc::clone(&self.control),
             marketplace: Arc::clone(&self.marketplace),
             components: Arc::clone(&self.components),
+            fits: Arc::clone(&self.fits),
             identity,
             changes: parts.method == Method::POST,
         };

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{IngressError, config::Limits, front::Front, resp};
+use crate::{IngressError, config::Limits, front::Front, refused::Refusing, resp};
 
 /// Wait after a failed accept: the usual cause, too many open files, takes a moment to pass.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -74,6 +74,7 @@ impl Ingress {
         let graceful = GracefulShutdown::new();
         let cut = CancellationToken::new();
         let builder = Arc::new(self.builder());
+        let head_bytes_max = self.head_bytes_max();
         let redis = self.resp.map(|resp| {
             let gate = resp.gate();
             tasks.spawn("resp door", resp.serve(tasks.clone(), self.draining.clone(), cut.clone()));
@@ -103,7 +104,8 @@ impl Ingress {
                     // has for hours, and coming to an answer takes much more room than sending it.
                     Box::pin(async move { Ok::<_, Infallible>(front.answer(peer, request, &group).await) })
                 });
-                let connection = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+                let stream = TokioIo::new(Refusing::new(stream, head_bytes_max));
+                let connection = watcher.watch(builder.serve_connection_with_upgrades(stream, service));
                 // A broken connection is the peer's affair: nobody is left to tell.
                 let _ = cut.run_until_cancelled(connection).await;
                 drop((open, permit));
@@ -124,16 +126,20 @@ impl Ingress {
         if drained { 0 } else { open }
     }
 
+    /// Most bytes of a request's head over HTTP/1.
+    fn head_bytes_max(&self) -> usize {
+        // The least that hyper takes.
+        usize::try_from(self.limits.header_bytes_max).unwrap_or(usize::MAX).max(8192)
+    }
+
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let limits = &self.limits;
-        let header_bytes = usize::try_from(limits.header_bytes_max).unwrap_or(usize::MAX);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
-            // The least that hyper takes.
-            .max_buf_size(header_bytes.max(8192))
+            .max_buf_size(self.head_bytes_max())
             .keep_alive(true);
         builder
             .http2()

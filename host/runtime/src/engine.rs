@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::artifacts::IncrementalCache;
 
@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub stack_kib_max: u32,
     /// Memory for the incremental compilation cache, in MiB.
     pub compile_cache_mib_max: u32,
+    /// Whether a trap is told with files and lines, where a component carries line tables. They are read when it traps, outside of
+    /// its limits: for components of one's own.
+    pub backtrace_lines: bool,
 }
 
 impl Default for EngineConfig {
@@ -42,6 +45,7 @@ impl Default for EngineConfig {
             memory_mib_max: 64,
             stack_kib_max: 512,
             compile_cache_mib_max: 64,
+            backtrace_lines: false,
         }
     }
 }
@@ -114,6 +118,8 @@ fn wasmtime_config(config: &EngineConfig, reservation: u64) -> wasmtime::Result<
         .table_keep_resident(1 << 16)
         .pagemap_scan(Enabled::Auto);
 
+    // Said either way, so that no variable of the environment does.
+    let lines = if config.backtrace_lines { WasmBacktraceDetails::Enable } else { WasmBacktraceDetails::Disable };
     let stack_bytes = (config.stack_kib_max as usize) << 10;
     let mut wasm = Config::new();
     wasm.wasm_component_model(true)
@@ -125,6 +131,7 @@ fn wasmtime_config(config: &EngineConfig, reservation: u64) -> wasmtime::Result<
         .max_wasm_stack(stack_bytes)
         // A fiber also holds the host's frames: lowering, WASI, storage.
         .async_stack_size(stack_bytes + (512 << 10))
+        .wasm_backtrace_details(lines)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     wasm.enable_incremental_compilation(Arc::new(IncrementalCache::new(

@@ -130,20 +130,22 @@ pub(crate) fn is_transfer(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().starts_with("too much data is being copied")
 }
 
+/// Most functions that are told of a trap.
+const FUNCTIONS_MAX: usize = 32;
+
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else { return Vec::new() };
-    trace
-        .frames()
-        .iter()
-        .map(|frame| {
-            let name = frame.func_name().map_or_else(
-                || format!("function {}", frame.func_index()),
-                |name| format!("{:#}", rustc_demangle::demangle(name)),
-            );
-            match frame.symbols().first().and_then(|symbol| Some((symbol.file()?, symbol.line()?))) {
-                Some((file, line)) => format!("{name} ({file}:{line})"),
-                None => name,
-            }
-        })
-        .collect()
+    trace.frames().iter().flat_map(functions).take(FUNCTIONS_MAX).collect()
+}
+
+/// The function of a frame; with line tables also those that the compiler put into it, innermost first, each with its place.
+fn functions(frame: &wasmtime::FrameInfo) -> Vec<String> {
+    let shown = |name: &str| format!("{:#}", rustc_demangle::demangle(name));
+    let own = || frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), shown);
+    let placed = |symbol: &wasmtime::FrameSymbol| {
+        let (file, line) = (symbol.file()?, symbol.line()?);
+        Some(format!("{} ({file}:{line})", symbol.name().map_or_else(own, shown)))
+    };
+    let functions: Vec<_> = frame.symbols().iter().filter_map(placed).collect();
+    if functions.is_empty() { vec![own()] } else { functions }
 }

@@ -138,8 +138,9 @@ async fn filters_of_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages() {
-    keeps_all(SlotKind::WebPage, shipped(SlotKind::WebPage, "web-marketplace", &["marketplace", "wasi"], &json!({})))
-        .await;
+    let kind = SlotKind::WebPage;
+    keeps_all(kind, shipped(kind, "web-marketplace", &["marketplace", "wasi"], &json!({}))).await;
+    keeps_all(kind, shipped(kind, "web-page-rust", &["wasi"], &json!({"greeting": "Hello"}))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ pub(super) fn build(workspace: &Workspace, report: &Report, choice: Choice) -> R
         let input = inputs(workspace, &folder)?;
         let make = || {
             report.note(format!("the tools of its language, for {name}"));
-            Ok(Sources::read(&folder)?.build(Some(&workspace.tools().join("bin")), false)?)
+            Ok(Sources::read(&folder)?.build(Some(&workspace.tools().join("bin")), false)?.component)
         };
         let one = place(workspace, &name, "examples", &input, &mut record, make)
             .with_context(|| format!("guest `{name}`"))?;

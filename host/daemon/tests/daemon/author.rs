@@ -5,6 +5,7 @@
 mod cases;
 mod dev;
 mod languages;
+mod traces;
 
 use std::{
     fs,
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use crate::support::{platform, plugins, text};
 
 /// All kinds of slots.
-const SLOTS: [&str; 11] = [
+const SLOTS: [&str; 12] = [
     "auth.policy",
     "config.source",
     "config.store",
@@ -30,6 +31,7 @@ const SLOTS: [&str; 11] = [
     "kv.store",
     "router.policy",
     "sync.lock",
+    "web.page",
 ];
 
 /// Where all builds of these tests go: beside the tests' own, so that a second run finds the SDK compiled.

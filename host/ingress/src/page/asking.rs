@@ -12,10 +12,10 @@ use platform_capability::{
 };
 use platform_control::{Control, Error as ControlError, Install, Kind, PageRequest, inspect};
 use platform_marketplace::{Error as MarketError, Marketplace, Taken, in_words};
-use platform_runtime::Limits;
+use platform_runtime::{Digest, Limits};
 use tokio::sync::Semaphore;
 
-use super::beside::beside;
+use super::{beside::beside, fits::Fits};
 use crate::{
     identity::{ADMIN_ROLE, Access, Identity},
     market::PUBLISHER_ROLE,
@@ -31,6 +31,8 @@ pub(super) struct Asking {
     pub(super) marketplace: Arc<Marketplace>,
     /// Turns for holding a component in memory.
     pub(super) components: Arc<Semaphore>,
+    /// What was found of components before.
+    pub(super) fits: Arc<Fits>,
     /// Who is signed in.
     pub(super) identity: Option<Arc<Identity>>,
     /// Whether the request may change something.
@@ -78,16 +80,26 @@ impl Asking {
         self.components.acquire().await.map_err(|error| Error::Unavailable(error.to_string()))
     }
 
-    /// What keeps this daemon from running a version.
-    async fn misfits(&self, name: &str, version: &str, is_publisher: bool) -> Result<Vec<String>> {
-        let _turn = self.turn().await?;
-        let taken = self.take(name, version, is_publisher).await?;
-        let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&taken.component)).await;
-        match inspected.map_err(|error| Error::Unavailable(error.to_string()))? {
-            Ok(_) => Ok(Vec::new()),
-            Err(inspect::Rejection::Differs(differences)) => Ok(differences),
-            Err(rejection) => Ok(vec![rejection.to_string()]),
+    /// What keeps this daemon from running a version, whose component this is.
+    async fn misfits(&self, name: &str, version: &str, component: Digest, is_publisher: bool) -> Result<Vec<String>> {
+        if let Some(misfits) = self.fits.find(component) {
+            return Ok(misfits);
         }
+        let _turn = self.turn().await?;
+        // Whoever had the turn before may have looked at the same.
+        if let Some(misfits) = self.fits.find(component) {
+            return Ok(misfits);
+        }
+        let taken = self.take(name, version, is_publisher).await?;
+        let component = taken.version.component;
+        let inspected = tokio::task::spawn_blocking(move || inspect::inspect(&taken.component)).await;
+        let misfits = match inspected.map_err(|error| Error::Unavailable(error.to_string()))? {
+            Ok(_) => Vec::new(),
+            Err(inspect::Rejection::Differs(differences)) => differences,
+            Err(rejection) => vec![rejection.to_string()],
+        };
+        self.fits.keep(component, &misfits);
+        Ok(misfits)
     }
 
     /// What control makes of a component, under the name that it gives itself, else the last part of its place.
@@ -120,7 +132,11 @@ impl Backend for Asking {
     async fn show(&self, name: &str) -> Result<(Option<Listing>, Vec<Version>)> {
         let is_publisher = self.look()?;
         let details = self.marketplace.details(name, "", is_publisher).await.map_err(of_marketplace)?;
-        let misfits = self.misfits(name, &details.version, is_publisher).await?;
+        let shown = details.versions.iter().find(|version| version.version == details.version);
+        let misfits = match shown.map(|version| version.component) {
+            Some(component) => self.misfits(name, &details.version, component, is_publisher).await?,
+            None => Vec::new(),
+        };
         let more = beside(&details);
         let mut found = details.listing.map(listing);
         let mut versions: Vec<Version> = details.versions.into_iter().map(version).collect();

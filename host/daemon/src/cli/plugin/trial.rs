@@ -52,9 +52,9 @@ pub(super) fn refused(error: &platform_control::Error) -> Failure {
     Failure::new(Exit::No, "NOT_BOUND", error.to_string())
 }
 
-/// An engine for trials.
-pub(super) fn engine() -> Result<Engine, Failure> {
-    let config = EngineConfig { instances_max: INSTANCES_MAX, ..EngineConfig::default() };
+/// An engine for trials; one that reads line tables is for what was built here.
+pub(super) fn engine(backtrace_lines: bool) -> Result<Engine, Failure> {
+    let config = EngineConfig { instances_max: INSTANCES_MAX, backtrace_lines, ..EngineConfig::default() };
     Engine::new(&config).map_err(|error| other(&error))
 }
 
@@ -73,7 +73,7 @@ impl Trial {
     pub(super) async fn heard(
         plugins_dir: Option<PathBuf>, witness: Option<Arc<dyn Witness>>,
     ) -> Result<Self, Failure> {
-        Self::on(engine()?, plugins_dir, witness).await
+        Self::on(engine(false)?, plugins_dir, witness).await
     }
 
     /// The same on an engine that was there before: what it has compiled once it compiles quickly.

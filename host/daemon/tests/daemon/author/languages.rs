@@ -48,8 +48,8 @@ pub(super) fn new(root: &Path, language: &str, slot: &str) -> String {
     folder
 }
 
-/// Builds a project and tries its cases and all promises of its slot; the component.
-fn tried(folder: &str) -> PathBuf {
+/// Builds a project and tries its cases, all promises of its slot and, where it should have some, its unit tests; the component.
+fn tried(folder: &str, has_unit_tests: bool) -> PathBuf {
     let built = done(&["build", folder]);
     assert!(built["settingsSchema"].is_object() && built["requestedGrants"] == serde_json::json!([]), "{built}");
     for import in built["imports"].as_array().unwrap().iter().filter_map(Value::as_str) {
@@ -59,8 +59,10 @@ fn tried(folder: &str) -> PathBuf {
     let file = Path::new(folder).join("dist").join(name).with_extension("wasm");
     let cases = Path::new(folder).join("cases.toml").display().to_string();
     let plugins = plugins().display().to_string();
-    let report = done(&["test", file.to_str().unwrap(), "--cases", &cases, "--plugins-dir", &plugins]);
+    let what = if has_unit_tests { folder } else { file.to_str().unwrap() };
+    let report = done(&["test", what, "--cases", &cases, "--plugins-dir", &plugins]);
     assert_eq!(report["failed"].as_u64(), Some(0), "{report}");
+    assert_eq!(report["unitTests"].as_bool(), has_unit_tests.then_some(true), "{report}");
     assert!(report["passed"].as_u64() > Some(5), "{report}");
     file
 }
@@ -101,9 +103,9 @@ fn c_decides_and_keeps_and_is_reproducible() {
     let daemon = Daemon::start(&data);
     let policy = new(root.path(), "c", "auth.policy");
     let store = new(root.path(), "c", "kv.store");
-    let component = tried(&policy);
+    let component = tried(&policy, true);
     decides(&daemon, &component);
-    keeps(&daemon, &tried(&store));
+    keeps(&daemon, &tried(&store, false));
     daemon.stop();
 
     // The same source elsewhere is the same component, and holds no path.
@@ -114,6 +116,20 @@ fn c_decides_and_keeps_and_is_reproducible() {
     let bytes = fs::read(&component).unwrap();
     let path = root.path().to_str().unwrap().as_bytes();
     assert!(!bytes.windows(path.len()).any(|window| window == path), "the component holds a path of this machine");
+
+    // Unit tests that fail are told apart from cases; that nothing here runs them is told, and no failure.
+    let test = Path::new(&again).join("tests/policy.c");
+    let shipped = plugins().display().to_string();
+    let tests = ["test", again.as_str(), "--plugins-dir", &shipped];
+    edit(&test, "hour < 18)", "hour < 19)");
+    let output = author(&tests);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!((report["failed"].as_u64(), report["unitTests"].as_bool()), (Some(0), Some(false)), "{report}");
+    let mut nobody = with_tools();
+    let output = nobody.env("CC", "/nowhere/cc").arg("plugin").args(tests).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("unit tests are left out: can't start `/nowhere/cc`"), "{output:?}");
 
     // What is wrong is said by the compiler, and what needs an operating system by us.
     let source = Path::new(&again).join("src/policy.c");
@@ -142,9 +158,9 @@ fn javascript_decides_picks_and_keeps() {
     }
     let (root, data) = place();
     let daemon = Daemon::start(&data);
-    decides(&daemon, &tried(&new(root.path(), "js", "auth.policy")));
-    tried(&new(root.path(), "js", "router.policy"));
-    keeps(&daemon, &tried(&new(root.path(), "js", "kv.store")));
+    decides(&daemon, &tried(&new(root.path(), "js", "auth.policy"), true));
+    tried(&new(root.path(), "js", "router.policy"), false);
+    keeps(&daemon, &tried(&new(root.path(), "js", "kv.store"), false));
     daemon.stop();
     let complaint = text(&author(&["new", "--slot", "db.store", "--lang", "js", "unmade"]).stderr);
     assert!(complaint.contains("no template for `db.store` in `js`; there are `auth.policy`"), "{complaint}");
@@ -158,7 +174,7 @@ fn python_decides() {
     let (root, data) = place();
     let daemon = Daemon::start(&data);
     let policy = new(root.path(), "python", "auth.policy");
-    decides(&daemon, &tried(&policy));
+    decides(&daemon, &tried(&policy, true));
     daemon.stop();
     let nowhere = platform().env("PATH", root.path()).args(["plugin", "build", &policy]).output().unwrap();
     let complaint = text(&nowhere.stderr);
@@ -172,6 +188,6 @@ fn python_keeps() {
     }
     let (root, data) = place();
     let daemon = Daemon::start(&data);
-    keeps(&daemon, &tried(&new(root.path(), "python", "kv.store")));
+    keeps(&daemon, &tried(&new(root.path(), "python", "kv.store"), false));
     daemon.stop();
 }

@@ -1,5 +1,6 @@
 //! The marketplace's web page: who may do what through it, what hostile and unlucky callers are answered, and what a page that misbehaves costs.
 
+mod beside;
 mod browser;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Market, READER, Reply, ask, try_ask};
+use super::{Market, READER, Reply, ask};
 use crate::support::{http, plugins};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -185,11 +186,14 @@ fn bad_requests(market: &Market, reader: &str) {
     }
     let long = market.look(reader, &format!("/marketplace/?q={}", "a".repeat(10_000)));
     assert!(long.status == 400 && long.html().contains("longer than 256 bytes"), "{}", long.html());
-    // More than any request's head may be: the connection says so before anyone reads it.
-    let path = format!("/marketplace/?q={}", "a".repeat(1 << 20));
-    if let Ok(reply) = try_ask(&market.address, "", "GET", &path, &[], b"") {
-        assert!([414, 431].contains(&reply.status), "{}", reply.head);
-    }
+    // More than any request's head may be: that is said before any door hears of it, in the words and with the headers of a page's own refusals.
+    let long = market.look(reader, &format!("/marketplace/?q={}", "a".repeat(1 << 20)));
+    assert!(long.status == 414 && long.html().contains("the address is too long"), "{} {}", long.head, long.html());
+    assert!(long.html().contains("at most 65536 bytes"), "{}", long.html());
+    let name = "a".repeat(1 << 20);
+    let long = ask(&market.address, "", "GET", "/marketplace/", &[("x-long", &name)], b"");
+    assert!(long.status == 431 && long.html().contains("the headers of this request are"), "{}", long.head);
+    check_head(&long, "a long header");
     let large = market.send(reader, "/marketplace/install", &"a".repeat(70_000));
     assert_eq!(large.status, 413);
     let method = ask(&market.address, "", "DELETE", "/marketplace/", &[], b"");

@@ -27,7 +27,7 @@ fn lying() -> Vec<u8> {
 
 impl Market {
     /// The only version of a name as a publisher sees it, once it was tried.
-    fn tried(&self, name: &str) -> Value {
+    pub(super) fn tried(&self, name: &str) -> Value {
         wait_for(&format!("`{name}` to be tried"), || {
             let told = self.api(super::PUBLISHER, &format!("/v1/marketplace/{name}")).json();
             let version = told["versions"][0].clone();

@@ -77,7 +77,8 @@ struct Measured {
 impl Bench {
     /// Asks both and prints what it took.
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let subject = Subject::of(&self.what, self.cases.as_deref(), &self.reach)?;
+        // What is shipped is measured.
+        let subject = Subject { traced: None, ..Subject::of(&self.what, self.cases.as_deref(), &self.reach)? };
         let against = match &self.against {
             Some(file) => Some(self.other(file, &subject)?),
             None => reference(&subject, &self.reach)?,

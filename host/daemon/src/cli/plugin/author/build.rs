@@ -29,6 +29,9 @@ pub(crate) struct Build {
     /// Where the component goes; `dist/NAME.wasm` in the project when not given.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Keeps line tables, for a daemon that tells files and lines of traps (`engine.backtrace_lines`).
+    #[arg(long)]
+    debug: bool,
 }
 
 /// A component that was built.
@@ -36,8 +39,10 @@ pub(crate) struct Build {
 pub(super) struct Built {
     /// The project.
     pub(super) project: Project,
-    /// The component.
+    /// The component as it is shipped.
     pub(super) component: Vec<u8>,
+    /// The same with line tables.
+    pub(super) traced: Vec<u8>,
     /// What it is.
     pub(super) facts: Facts,
 }
@@ -48,9 +53,15 @@ impl Build {
         let built = build(&self.folder, &[])?;
         let own = || self.folder.join("dist").join(built.project.name()).with_extension("wasm");
         let file = self.file.clone().unwrap_or_else(own);
-        write(&file, &built.component)
+        let (component, facts) = if self.debug {
+            let facts = facts(built.project.name(), &built.traced)?;
+            (built.traced, facts)
+        } else {
+            (built.component, built.facts)
+        };
+        write(&file, &component)
             .map_err(|error| Failure::usage(format!("can't write `{}`: {}", file.display(), words::of(&error))))?;
-        super::inspect::show(context.output, &file, &built.facts)?;
+        super::inspect::show(context.output, &file, &facts)?;
         Ok(Exit::Done)
     }
 }
@@ -58,15 +69,20 @@ impl Build {
 /// Builds the project in a folder; `config` is settings of cargo.
 pub(super) fn build(folder: &Path, config: &[&str]) -> Result<Built, Failure> {
     let project = Project::find(folder)?;
-    let component = project.build(config)?;
+    let platform_author::Built { component, traced } = project.build(config)?;
+    let facts = facts(project.name(), &component)?;
+    Ok(Built { project, component, traced, facts })
+}
+
+/// What a component is, if it can be installed and its manifest is right.
+fn facts(name: &str, component: &[u8]) -> Result<Facts, Failure> {
     let refused = |reason: &str, message: String| Failure::new(Exit::Error, reason, message);
-    let facts = inspect(&component).map_err(|rejection| {
-        refused(rejection.reason(), format!("`{}` can't be installed: {rejection}", project.name()))
-    })?;
-    if let Some(lie) = lie(&facts) {
-        return Err(refused("MANIFEST_LIES", format!("the manifest of `{}` is wrong: {lie}", project.name())));
+    let facts = inspect(component)
+        .map_err(|rejection| refused(rejection.reason(), format!("`{name}` can't be installed: {rejection}")))?;
+    match lie(&facts) {
+        Some(lie) => Err(refused("MANIFEST_LIES", format!("the manifest of `{name}` is wrong: {lie}"))),
+        None => Ok(facts),
     }
-    Ok(Built { project, component, facts })
 }
 
 /// Where what the manifest asks for is not what the component imports.

@@ -76,7 +76,7 @@ impl Dev {
         let settings = self.settings.as_deref().map(|text| document::read(text).map(document::to_json)).transpose()?;
         let client = context.connect().await?;
         // One for all rounds: an edit leaves most of a component as it was, an engine for another language above all.
-        let engine = trial::engine()?;
+        let engine = trial::engine(true)?;
         let mut installed = Vec::new();
         let mut seen = BTreeMap::new();
         loop {
@@ -138,8 +138,8 @@ impl Dev {
             return Ok(cases);
         }
         let grants = ["requested".to_owned()];
-        let component = built.component.clone().into();
-        let mut stage = Stage::start_on(engine.clone(), component, self.reach.plugins_dir.clone(), &grants).await?;
+        let component = built.traced.clone().into();
+        let mut stage = Stage::start(engine.clone(), component, self.reach.plugins_dir.clone(), &grants).await?;
         let mut tried = Tried::default();
         for case in &cases.cases {
             let judged = stage.judge(&cases, case).await;
@@ -162,7 +162,7 @@ impl Dev {
         let slot = self.slot.clone().unwrap_or_else(|| built.facts.slot.to_string());
         let version = format!("{}-dev.{}", built.project.version(), clock::unix_ms());
         let install = InstallRequest {
-            component: built.component.into(),
+            component: built.traced.into(),
             name: built.project.name().to_owned(),
             version,
             accept_grants: true,

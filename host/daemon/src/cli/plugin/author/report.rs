@@ -136,7 +136,7 @@ async fn tried(
     let cases = Cases::asking(settings.clone(), question(facts.slot));
     let grants = vec!["requested".to_owned()];
     let shown_as = facts.manifest.name.as_ref().map_or_else(|| "component".to_owned(), ToString::to_string);
-    let subject = Subject { component, shown: shown_as, cases, slot: facts.slot, grants, project: None };
+    let subject = Subject { component, traced: None, shown: shown_as, cases, slot: facts.slot, grants, project: None };
     let stage = match subject.stage(reach).await {
         Ok(stage) => stage,
         Err(failure) => {

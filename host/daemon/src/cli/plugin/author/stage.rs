@@ -17,10 +17,7 @@ use super::{
     cases::{Case, Cases, Difference},
     lines,
 };
-use crate::cli::{
-    failure::Failure,
-    plugin::trial::{self, Trial},
-};
+use crate::cli::{failure::Failure, plugin::trial::Trial};
 
 /// A component that is tried.
 #[derive(Debug)]
@@ -37,20 +34,24 @@ pub(super) struct Stage {
 pub(super) struct Judged {
     pub(super) name: String,
     pub(super) differences: Vec<Difference>,
+    /// What the component wrote meanwhile, and what was written of its faults.
+    pub(super) log: Vec<String>,
     pub(super) took: Duration,
+}
+
+/// What came of a question.
+#[derive(Debug, Default)]
+struct Said {
+    answer: Answer,
+    /// What the host was asked.
+    calls: Vec<String>,
+    log: Vec<String>,
 }
 
 impl Stage {
     /// Makes a host with the component in it and the capabilities that it asks for. Grants that reach outside of that host are
     /// the caller's to give.
     pub(super) async fn start(
-        component: Bytes, plugins_dir: Option<PathBuf>, grants: &[String],
-    ) -> Result<Self, Failure> {
-        Self::start_on(trial::engine()?, component, plugins_dir, grants).await
-    }
-
-    /// The same on an engine that was there before.
-    pub(super) async fn start_on(
         engine: Engine, component: Bytes, plugins_dir: Option<PathBuf>, grants: &[String],
     ) -> Result<Self, Failure> {
         lines::listen();
@@ -94,26 +95,29 @@ impl Stage {
     /// Asks a case and compares.
     pub(super) async fn judge(&mut self, cases: &Cases, case: &Case) -> Judged {
         let begun = clock::now();
-        let differences = match self.answer(cases, case).await {
-            Ok((answer, calls)) => case.judge(&answer, &calls, cases.is_strict(case)),
+        let (differences, log) = match self.answer(cases, case).await {
+            Ok(Said { mut answer, calls, log }) => {
+                answer.insert("log".to_owned(), json!(log));
+                (case.judge(&answer, &calls, cases.is_strict(case)), log)
+            }
             Err(why) => {
-                vec![Difference { what: "case".to_owned(), expected: json!("a question"), got: why.into() }]
+                let differs = Difference { what: "case".to_owned(), expected: json!("a question"), got: why.into() };
+                (vec![differs], Vec::new())
             }
         };
-        Judged { name: case.name.clone(), differences, took: clock::now().saturating_duration_since(begun) }
+        Judged { name: case.name.clone(), differences, log, took: clock::now().saturating_duration_since(begun) }
     }
 
-    async fn answer(&mut self, cases: &Cases, case: &Case) -> Result<(Answer, Vec<String>), String> {
+    async fn answer(&mut self, cases: &Cases, case: &Case) -> Result<Said, String> {
         if let Err(why) = self.settle(case.settings.as_ref().unwrap_or(&cases.settings)).await {
             let refused = [("decision".to_owned(), json!("settings-refused")), ("reason".to_owned(), json!(why))];
-            return Ok((Map::from_iter(refused), Vec::new()));
+            return Ok(Said { answer: Map::from_iter(refused), ..Said::default() });
         }
         let place = self.place(case).await?;
         let call = ask::call(case, &place);
         drop((self.asked.take(), lines::take()));
-        let mut answer = ask::ask(self.trial.plane(), self.plugin.slot, &call, case).await?;
-        answer.insert("log".to_owned(), json!(lines::take()));
-        Ok((answer, self.asked.take()))
+        let answer = ask::ask(self.trial.plane(), self.plugin.slot, &call, case).await?;
+        Ok(Said { answer, calls: self.asked.take(), log: lines::take() })
     }
 
     /// Checks the promises of the slot's interface whose name holds a text.

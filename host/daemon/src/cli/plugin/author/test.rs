@@ -5,14 +5,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use platform_author::{Error, Project};
 use platform_capability::SlotKind;
 use platform_conformance::{Failure as Found, Outcome};
 use platform_control::inspect::inspect;
+use platform_runtime::Digest;
 use serde_json::{Value, json};
 
 use super::{
     COMPONENT_BYTES,
-    build::build,
+    build::{Built, build},
     cases::Cases,
     stage::{Judged, Stage},
 };
@@ -21,8 +23,11 @@ use crate::cli::{
     failure::{Exit, Failure},
     input,
     output::{Output, show},
-    plugin::verify,
+    plugin::{trial, verify},
 };
+
+/// Most lines of a component's that are shown below a case.
+const LINES_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -60,6 +65,8 @@ pub(super) struct Reach {
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) component: Vec<u8>,
+    /// The same with line tables, where it was built here: what is one's own is told with files and lines.
+    pub(super) traced: Option<Vec<u8>>,
     /// What it is called in reports.
     pub(super) shown: String,
     pub(super) cases: Cases,
@@ -67,7 +74,7 @@ pub(super) struct Subject {
     pub(super) slot: SlotKind,
     pub(super) grants: Vec<String>,
     /// The project, unless it is a file.
-    pub(super) project: Option<platform_author::Project>,
+    pub(super) project: Option<Project>,
 }
 
 /// What came of trying it.
@@ -81,13 +88,13 @@ pub(super) struct Tried {
 impl Subject {
     /// Builds a project, or reads a file; `named` are its cases where they lie elsewhere.
     pub(super) fn of(what: &Path, named: Option<&Path>, reach: &Reach) -> Result<Self, Failure> {
-        let (component, shown, project, grants) = if what.is_dir() {
-            let built = build(what, &[])?;
-            let name = built.project.name().to_owned();
-            (built.component, name, Some(built.project), vec!["requested".to_owned()])
+        let (component, traced, shown, project, grants) = if what.is_dir() {
+            let Built { project, component, traced, .. } = build(what, &[])?;
+            let name = project.name().to_owned();
+            (component, Some(traced), name, Some(project), vec!["requested".to_owned()])
         } else {
             let shown = input::shown(what).display().to_string();
-            (input::read(what, COMPONENT_BYTES)?, shown, None, reach.grants.clone())
+            (input::read(what, COMPONENT_BYTES)?, None, shown, None, reach.grants.clone())
         };
         let facts = inspect(&component).map_err(|rejection| {
             Failure::new(Exit::No, rejection.reason(), format!("`{shown}` can't be installed: {rejection}"))
@@ -97,12 +104,14 @@ impl Subject {
             Some(file) => Cases::read(file, facts.slot)?,
             None => Cases::default(),
         };
-        Ok(Self { component, shown, cases, slot: facts.slot, grants, project })
+        Ok(Self { component, traced, shown, cases, slot: facts.slot, grants, project })
     }
 
     /// Puts the component into a host of its own.
     pub(super) async fn stage(&self, reach: &Reach) -> Result<Stage, Failure> {
-        Stage::start(self.component.clone().into(), reach.plugins_dir.clone(), &self.grants).await
+        let engine = trial::engine(self.traced.is_some())?;
+        let component = self.traced.as_ref().unwrap_or(&self.component).clone();
+        Stage::start(engine, component.into(), reach.plugins_dir.clone(), &self.grants).await
     }
 }
 
@@ -127,10 +136,10 @@ impl Test {
             verify::tell(context.output, outcome)?;
         }
         let slot = stage.plugin.slot;
-        let digest = stage.plugin.digest.to_string();
+        let digest = Digest::of(&subject.component).to_string();
         stage.trial.end().await;
         if let Some(project) = subject.project.as_ref().filter(|_| !self.no_unit_tests && self.only.is_empty()) {
-            tried.unit_tests = project.test(!context.output.is_human())?;
+            tried.unit_tests = units(context, project)?;
         }
         if tried.passed() + tried.failed() == 0 {
             let message = format!("no case and no check is named like `{}`", self.only);
@@ -180,6 +189,17 @@ impl Tried {
     }
 }
 
+/// Runs the project's own tests; none where what runs them is missing, which is told.
+fn units(context: &Context, project: &Project) -> Result<Option<bool>, Failure> {
+    match project.test(!context.output.is_human()) {
+        Err(error @ (Error::Start { .. } | Error::Missing { .. })) => {
+            crate::cli::complain(&format!("unit tests are left out: {error}"));
+            Ok(None)
+        }
+        tested => Ok(tested?),
+    }
+}
+
 /// One line for each case, and below it where it went wrong.
 pub(super) fn tell(output: Output, judged: &Judged) -> Result<(), Failure> {
     if !output.is_human() {
@@ -194,6 +214,10 @@ pub(super) fn tell(output: Output, judged: &Judged) -> Result<(), Failure> {
         let (what, expected, got) = (&difference.what, &difference.expected, &difference.got);
         output.text(&format!("       {what}: expected {expected}\n       {:1$}  got      {got}", "", what.len()))?;
     }
+    for line in judged.log.iter().filter(|_| !good).take(LINES_SHOWN) {
+        // Functions that it was in when it failed, each on a line of its own.
+        output.text(&format!("       {}", line.replace(" frame-", "\n         frame-")))?;
+    }
     Ok(())
 }
 
@@ -207,6 +231,7 @@ fn entry(judged: &Judged) -> Value {
         "name": judged.name,
         "passed": differences.is_empty(),
         "differences": differences,
+        "log": judged.log,
         "tookMs": u64::try_from(judged.took.as_millis()).unwrap_or(u64::MAX),
     })
 }
