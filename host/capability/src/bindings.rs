@@ -32,6 +32,7 @@ wasmtime::component::bindgen!({
             import platform:sync/lock@0.1.0;
             import platform:db/types@0.1.0;
             import platform:db/store@0.1.0;
+            import platform:db/records@0.1.0;
             import platform:event/types@0.1.0;
             import platform:event/broker@0.1.0;
             import platform:event/candidates@0.1.0;
@@ -75,6 +76,10 @@ wasmtime::component::bindgen!({
         "platform:discovery/registry.changes": async,
         "platform:discovery/registry.revision": async,
         "platform:config/values.get": async,
+        "platform:db/records.declare": async,
+        "platform:db/records.commit": async,
+        "platform:db/records.get": async,
+        "platform:db/records.find": async,
         "platform:marketplace/index.search": async,
         "platform:marketplace/index.show": async,
         "platform:marketplace/installer.review": async,

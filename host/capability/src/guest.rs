@@ -13,7 +13,7 @@ use crate::{
     auth::Facts,
     config::{self, Proposed},
     context::{Call, CallContext},
-    discovery,
+    db, discovery,
     event::Draft,
     kv,
     logs::{LogMeter, Tail},
@@ -41,6 +41,8 @@ pub struct GuestParts {
     pub discovery: Option<Arc<dyn discovery::Backend>>,
     /// Values of configurations, when granted.
     pub config: Option<Arc<dyn config::Backend>>,
+    /// Records of databases, when granted.
+    pub db: Option<Arc<dyn db::Backend>>,
     /// What of the machine it may reach.
     pub reach: Reach,
 }

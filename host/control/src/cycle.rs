@@ -1,7 +1,8 @@
 //! Slots that depend on each other in a circle: a call would wait for itself until its deadline.
 //!
 //! Which provider a nested call reaches depends on the namespace of the call, so the graph is looked at once for every
-//! namespace that has a slot of its own, and once for all others.
+//! namespace that has a slot of its own, and once for all others. Which database a call is about only the plugin knows, so a call to
+//! databases may reach each of their slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,7 @@ fn calls(view: &View, binding: &BindingRecord) -> Calls {
                 Need::Grant(grant @ Grant::Config) if link.grants.contains(&grant) => {
                     calls.insert(SlotKind::ConfigStore)
                 }
+                Need::Grant(grant @ Grant::Db) if link.grants.contains(&grant) => calls.insert(SlotKind::DbStore),
                 _ => false,
             };
         }
@@ -58,13 +60,17 @@ fn calls(view: &View, binding: &BindingRecord) -> Calls {
 
 /// The first circle that a call in `namespace` can run into.
 fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -> Option<Vec<&'a SlotName>> {
-    let provider = |kind: SlotKind| {
-        let own = slots.keys().find(|name| name.kind == kind && name.qualifier.as_ref() == namespace);
-        own.or_else(|| slots.keys().find(|name| name.kind == kind && name.qualifier.is_none())).copied()
+    let providers = |kind: SlotKind| -> Vec<&'a SlotName> {
+        let of_kind = || slots.keys().copied().filter(move |name| name.kind == kind);
+        if kind == SlotKind::DbStore {
+            return of_kind().collect();
+        }
+        let own = of_kind().find(|name| name.qualifier.as_ref() == namespace);
+        own.or_else(|| of_kind().find(|name| name.qualifier.is_none())).into_iter().collect()
     };
-    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry, SlotKind::ConfigStore] {
+    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry, SlotKind::ConfigStore, SlotKind::DbStore] {
         let mut path: Vec<&SlotName> = Vec::new();
-        let mut open: Vec<(usize, &SlotName)> = provider(kind).map(|start| (0, start)).into_iter().collect();
+        let mut open: Vec<(usize, &SlotName)> = providers(kind).into_iter().map(|start| (0, start)).collect();
         while let Some((depth, next)) = open.pop() {
             path.truncate(depth);
             if let Some(start) = path.iter().position(|name| *name == next) {
@@ -73,7 +79,7 @@ fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -
             }
             path.push(next);
             let called = slots.get(next).into_iter().flatten();
-            open.extend(called.filter_map(|kind| provider(*kind)).map(|callee| (depth + 1, callee)));
+            open.extend(called.flat_map(|kind| providers(*kind)).map(|callee| (depth + 1, callee)));
         }
     }
     None
@@ -104,6 +110,15 @@ mod tests {
         );
         assert_eq!(found(&[("kv.store", &[]), ("discovery.registry", &[KV])], None), None);
         assert_eq!(found(&[("discovery.registry", &[KV])], None), None, "nobody is there to be called");
+    }
+
+    #[test]
+    fn a_call_to_databases_may_reach_each_of_their_slots() {
+        let slots: &[(&str, &[SlotKind])] =
+            &[("db.store", &[]), ("db.store/shop", &[KV]), ("kv.store", &[SlotKind::DbStore])];
+        assert_eq!(found(slots, None).unwrap(), "kv.store > db.store/shop > kv.store");
+        assert_eq!(found(&slots[..1], None), None);
+        assert_eq!(found(&[slots[0], slots[2]], None), None);
     }
 
     #[test]

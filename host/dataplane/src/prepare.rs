@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, db, discovery, kv, link,
     logs::LogMeter,
     plugin::{CONFIGURE, Configure, Problem, SelfTest, describe},
 };
@@ -120,6 +120,7 @@ impl Plane {
             granted(Grant::Discovery).then(|| self.discovery().backend().heard_by(witness));
         let config: Option<Arc<dyn config::Backend>> =
             granted(Grant::Config).then(|| self.configurations().backend().heard_by(witness));
+        let db: Option<Arc<dyn db::Backend>> = granted(Grant::Db).then(|| self.db().backend().heard_by(witness));
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
@@ -129,6 +130,7 @@ impl Plane {
             kv,
             discovery,
             config,
+            db,
             reach: Reach::of(&plugin.grants, &self.parts.trust),
         }
     }

@@ -6,13 +6,15 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use platform_capability::{
-    Call, config, discovery,
+    Call, config,
+    db::{self, Found, Index, Query, Record, Stamp},
+    discovery,
     kv::{self, Condition, Expiry, Usage, Write},
 };
 
 /// Hears what plugins ask, before it is answered.
 pub trait Witness: fmt::Debug + Send + Sync + 'static {
-    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration or service.
+    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service or record.
     fn asked(&self, call: &Call, function: &str, about: &str);
 }
 
@@ -41,13 +43,40 @@ macro_rules! hearable {
     )*};
 }
 
-hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend);
+hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend, dyn db::Backend);
 
 #[async_trait]
 impl config::Backend for Heard<dyn config::Backend> {
     async fn get(&self, call: &Call, id: &str, path: &str) -> Result<Option<String>, config::Error> {
         self.witness.asked(call, "config.get", &format!("{id}{path}"));
         self.inner.get(call, id, path).await
+    }
+}
+
+#[async_trait]
+impl db::Backend for Heard<dyn db::Backend> {
+    async fn declare(&self, call: &Call, database: &str, table: &str, indexes: &[Index]) -> Result<(), db::Error> {
+        self.witness.asked(call, "db.declare", &format!("{database}/{table}"));
+        self.inner.declare(call, database, table, indexes).await
+    }
+
+    async fn commit(&self, call: &Call, database: &str, writes: &[db::Write]) -> Result<Vec<Option<Stamp>>, db::Error> {
+        for write in writes {
+            self.witness.asked(call, "db.commit", &format!("{database}/{}/{}", write.table, write.id));
+        }
+        self.inner.commit(call, database, writes).await
+    }
+
+    async fn get(
+        &self, call: &Call, database: &str, table: &str, ids: &[&str],
+    ) -> Result<Vec<Option<Record>>, db::Error> {
+        ids.iter().for_each(|id| self.witness.asked(call, "db.get", &format!("{database}/{table}/{id}")));
+        self.inner.get(call, database, table, ids).await
+    }
+
+    async fn find(&self, call: &Call, database: &str, table: &str, query: &Query) -> Result<Found, db::Error> {
+        self.witness.asked(call, "db.find", &format!("{database}/{table}"));
+        self.inner.find(call, database, table, query).await
     }
 }
 

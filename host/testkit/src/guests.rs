@@ -27,6 +27,12 @@ pub fn configured() -> Plugin {
     plugin(SlotKind::AuthPolicy, "auth-configured", &component("testkit", "auth-configured"), &["config"])
 }
 
+/// A policy that keeps records; see `auth-records`.
+#[must_use]
+pub fn records() -> Plugin {
+    plugin(SlotKind::AuthPolicy, "auth-records", &component("testkit", "auth-records"), &["db"])
+}
+
 /// A store of counters in the memory of its only instance, handed over; see `kv-counts`.
 #[must_use]
 pub fn counts(settings: &Value) -> Plugin {

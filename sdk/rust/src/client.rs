@@ -43,6 +43,55 @@ pub mod config {
     }
 }
 
+/// Records of the databases of the call's namespace; grant `db`.
+pub mod db {
+    use crate::{bindings::client::platform::db::records, db::Result};
+    pub use crate::{
+        bindings::client::platform::db::records::{commit, declare, find},
+        db::{
+            Action, Condition, Conflict, Content, Duplicate, Error, Field, Filter, Found, Index, Kind, Query, Record,
+            Stamp, Test, Value, Write, field,
+        },
+    };
+
+    /// The record of an id, none when there is none.
+    ///
+    /// # Errors
+    /// See [`Error`]; so for all functions.
+    pub fn get(database: &str, table: &str, id: &str) -> Result<Option<Record>> {
+        Ok(get_many(database, table, &[id.to_owned()])?.pop().flatten())
+    }
+
+    /// The records of 1 to 1000 ids in the order asked, none where there is none.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when they are more than 16 MiB.
+    pub fn get_many(database: &str, table: &str, ids: &[String]) -> Result<Vec<Option<Record>>> {
+        records::get(database, table, ids)
+    }
+
+    /// Makes or replaces a record; its stamp.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the condition does not hold, [`Error::Duplicate`] when a unique value is taken.
+    pub fn put(database: &str, table: &str, id: &str, content: Content, condition: Condition) -> Result<Option<Stamp>> {
+        written(database, table, id, condition, Action::Put(content))
+    }
+
+    /// Removes a record; removing a missing one is fine unless the condition says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the condition does not hold.
+    pub fn delete(database: &str, table: &str, id: &str, condition: Condition) -> Result<()> {
+        written(database, table, id, condition, Action::Delete).map(drop)
+    }
+
+    fn written(database: &str, table: &str, id: &str, condition: Condition, action: Action) -> Result<Option<Stamp>> {
+        let write = Write { table: table.to_owned(), id: id.to_owned(), condition, action };
+        Ok(records::commit(database, &[write])?.pop().flatten())
+    }
+}
+
 /// The marketplace, as whoever asks for a page may use it; grant `marketplace`.
 #[cfg(feature = "web")]
 pub mod marketplace {

@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use platform_base::clock;
 use platform_capability::{
     Call, CallContext, Caller, Name, SlotKind,
     auth::Facts,
+    db::{self, Content, Field},
     discovery::{Node as Registered, Registration},
     kv::{Condition, Expiry},
 };
@@ -22,7 +24,7 @@ use platform_dataplane::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::cases::{Case, Mocks, Node};
+use super::cases::{Case, Mocks, Node, Row};
 
 /// Time for one question.
 const TIME: Duration = Duration::from_secs(5);
@@ -73,6 +75,16 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
         let edited = plane.configurations().edit(&call, &Edit { value: &value, ..Edit::new(id, Action::Set) }).await;
         edited.map_err(|error| format!("`host.config.{id}`: {error}"))?;
     }
+    for (place, row) in &mocks.db {
+        let mut parts = place.splitn(3, '/').map(str::to_owned);
+        let (Some(database), Some(table), Some(id)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(format!("`host.db.{place}`: a record has a place such as `DATABASE/TABLE/ID`"));
+        };
+        let wrong = |error: &dyn Display| format!("`host.db.{place}`: {error}");
+        let content = content(row).map_err(|error| wrong(&error))?;
+        let write = db::Write { table, id, condition: db::Condition::Always, action: db::Action::Put(content) };
+        plane.db().commit(&call, &database, &[write]).await.map_err(|error| wrong(&error))?;
+    }
     for node in &mocks.nodes {
         let registration = Registration {
             service: node.service.clone(),
@@ -91,6 +103,21 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
         registered.map_err(|error| format!("`host.nodes`, `{}`: {error}", node.id))?;
     }
     Ok(())
+}
+
+/// What a record is to hold.
+fn content(row: &Row) -> Result<Content, String> {
+    let field = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(text) => db::Value::Text(text.clone()),
+            Value::Number(number) => db::Value::Number(number.as_f64().unwrap_or_default()),
+            Value::Bool(boolean) => db::Value::Boolean(*boolean),
+            _ => return Err(format!("`metadata.{name}` is no text, number or boolean")),
+        };
+        Ok(Field { name: name.clone(), value })
+    };
+    let metadata = row.metadata.iter().map(field).collect::<Result<_, _>>()?;
+    Ok(Content { metadata, data: row.data.clone().into_bytes() })
 }
 
 /// Asks what the case asks; why it can't be asked when it makes no sense.

@@ -82,10 +82,22 @@ pub(super) struct Mocks {
     pub(super) config: BTreeMap<String, Value>,
     /// Values by key.
     pub(super) kv: BTreeMap<String, String>,
+    /// Records of databases by place, such as `shop/orders/o-1`.
+    pub(super) db: BTreeMap<String, Row>,
     /// Nodes of services.
     pub(super) nodes: Vec<Node>,
     /// Further calls that are expected, such as `kv.put audit/*`.
     calls: Vec<String>,
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Row {
+    /// Texts, numbers and booleans by name.
+    pub(super) metadata: BTreeMap<String, Value>,
+    /// Its bytes.
+    pub(super) data: String,
 }
 
 /// A node of a service.
@@ -175,6 +187,9 @@ impl Mocks {
         for (key, value) in &all.kv {
             self.kv.entry(key.clone()).or_insert_with(|| value.clone());
         }
+        for (place, row) in &all.db {
+            self.db.entry(place.clone()).or_insert_with(|| row.clone());
+        }
         self.nodes.extend(all.nodes.iter().cloned());
         self.calls.extend(all.calls.iter().cloned());
     }
@@ -184,6 +199,10 @@ impl Mocks {
         let given = match call.split_once(' ') {
             Some(("kv.get", key)) => self.kv.contains_key(key),
             Some(("config.get", place)) => self.config.contains_key(place.split('/').next().unwrap_or_default()),
+            Some(("db.get", place)) => self.db.contains_key(place),
+            Some(("db.find", table)) => {
+                self.db.keys().any(|place| place.strip_prefix(table).is_some_and(|rest| rest.starts_with('/')))
+            }
             Some(("discovery.get", service)) => self.nodes.iter().any(|node| node.service == service),
             _ => false,
         };
@@ -278,6 +297,7 @@ mod tests {
             opens = 8
             [host]
             kv.a = "all"
+            db."shop/orders/o-1" = { metadata = { total = 12.5 }, data = "two chairs" }
             calls = ["kv.put audit/*"]
             [[case]]
             name = "one"
@@ -300,6 +320,10 @@ mod tests {
             ("kv.get c", false),
             ("kv.put audit/1", true),
             ("config.get x", false),
+            ("db.get shop/orders/o-1", true),
+            ("db.get shop/orders/o-2", false),
+            ("db.find shop/orders", true),
+            ("db.find shop/order", false),
         ] {
             assert_eq!(one.host.expects(call), expected, "{call}");
         }

@@ -62,6 +62,7 @@ impl Stage {
             Grant::Kv if plugin.slot != SlotKind::KvStore => Some("kv-storage"),
             Grant::Config if plugin.slot != SlotKind::ConfigStore => Some("config-storage"),
             Grant::Discovery if plugin.slot != SlotKind::DiscoveryRegistry => Some("discovery-storage"),
+            Grant::Db if plugin.slot != SlotKind::DbStore => Some("db-storage"),
             _ => None,
         });
         for name in beside.collect::<BTreeSet<_>>() {

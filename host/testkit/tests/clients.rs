@@ -1,0 +1,106 @@
+//! Plugins that use other capabilities: what they get under their grants, and what they are refused.
+
+#![expect(clippy::unwrap_used, reason = "what a test can't set up has failed")]
+
+use std::sync::Arc;
+
+use platform_capability::{Call, CallContext, SlotKind};
+use platform_dataplane::{Place, Plan, Plugin, PrepareError, StopLimits, Trial, Verdict};
+use platform_testkit::{Fixture, MapFacts, acts, alone, call_in, call_of, component, plugin, records, slot, until};
+use serde_json::json;
+
+const POLICY: &str = "auth.policy";
+
+/// A component that is shipped, with the storage that it asks for.
+fn shipped(kind: SlotKind, name: &str) -> Plugin {
+    plugin(kind, name, &component("plugins", name), &["storage"])
+}
+
+/// What the policy is asked, and its answer in words.
+async fn ask(fixture: &Fixture, call: &Call, action: &str, target: &str) -> (bool, String) {
+    let facts = Arc::new(MapFacts::default());
+    let Verdict { allowed, reason, .. } = fixture.plane.auth().check(call, None, action, target, facts).await;
+    (allowed, reason)
+}
+
+async fn allowed(fixture: &Fixture, call: &Call, action: &str, target: &str) -> String {
+    let (allowed, reason) = ask(fixture, call, action, target).await;
+    assert!(allowed, "{action} {target}: {reason}");
+    reason
+}
+
+async fn denied(fixture: &Fixture, call: &Call, action: &str, target: &str) -> String {
+    let (allowed, reason) = ask(fixture, call, action, target).await;
+    assert!(!allowed, "{action} {target}: {reason}");
+    reason
+}
+
+/// The same call, which may only read.
+fn reading(call: &Call) -> Call {
+    Arc::new(CallContext { reads_only: true, ..CallContext::clone(call) })
+}
+
+/// Without its grant the plugin is refused by the name of what it lacks.
+async fn needs_its_grant(fixture: &Fixture, mut plugin: Plugin, import: &str) {
+    let grant = plugin.grants.pop_first().unwrap().to_string();
+    let error = fixture.plane.prepare(&slot(POLICY), alone(plugin)).await.unwrap_err();
+    assert!(matches!(error, PrepareError::Link { .. }), "{error}");
+    assert!(error.to_string().contains(import) && error.to_string().contains(&format!("`{grant}`")), "{error}");
+}
+
+/// Tries the plugin as a shadow beside a policy that allows everything, asks once, and waits until the shadow has been compared.
+async fn shadowed(fixture: &Fixture, candidate: Plugin, action: &str, target: &str) {
+    fixture.bind(POLICY, alone(acts(&json!({"tag": "serves"})))).await;
+    let generation = fixture.status(POLICY).generation + 1;
+    let plan =
+        Plan { trial: Trial::Shadow, stop: StopLimits { divergence_percent_max: None, ..StopLimits::default() } };
+    let prepared = fixture.plane.prepare(&slot(POLICY), alone(candidate)).await.unwrap();
+    fixture.plane.begin_rollout(&slot(POLICY), prepared, generation, plan).await.unwrap();
+    ask(fixture, &call_of("ada", &[]), action, target).await;
+    until("the shadow was asked", async || fixture.status(POLICY).rollout.unwrap().compared.answers == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_kept_in_the_namespace_of_the_call() {
+    let fixture = Fixture::new();
+    needs_its_grant(&fixture, records(), "platform:db/records").await;
+    fixture.bind(POLICY, alone(records())).await;
+    let ada = call_of("ada", &[]);
+    let reason = denied(&fixture, &ada, "read", "o-1").await;
+    assert!(reason.contains("Unavailable"), "nothing keeps records yet: {reason}");
+
+    fixture.bind("db.store", alone(shipped(SlotKind::DbStore, "db-storage"))).await;
+    assert_eq!(allowed(&fixture, &ada, "declare", "").await, "declared");
+    assert_eq!(allowed(&fixture, &ada, "make", "o-1").await, "o-1");
+    assert_eq!(allowed(&fixture, &ada, "make", "o-2").await, "o-2");
+    assert!(denied(&fixture, &ada, "make", "o-1").await.contains("Conflict"));
+    assert_eq!(allowed(&fixture, &ada, "read", "o-1").await, "o-1");
+    assert_eq!(allowed(&fixture, &ada, "look", "").await, "o-1 o-2 by status");
+    assert_eq!(allowed(&fixture, &ada, "remove", "o-2").await, "removed");
+    assert_eq!(allowed(&fixture, &ada, "look", "").await, "o-1 by status");
+    assert!(denied(&fixture, &ada, "read", "").await.contains("Invalid"), "it is checked like everybody's");
+    assert_eq!(allowed(&fixture, &call_in("team"), "read", "o-1").await, "absent", "another namespace");
+
+    let place = Place { database: "shop", table: "orders" };
+    let found = fixture.plane.db().get(&ada, place, &["o-1", "o-2"]).await.unwrap();
+    assert_eq!(found.iter().flatten().map(|record| record.stamp.id.as_str()).collect::<Vec<_>>(), ["o-1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_keeps_no_records() {
+    let fixture = Fixture::new();
+    fixture.bind("db.store", alone(shipped(SlotKind::DbStore, "db-storage"))).await;
+    fixture.bind(POLICY, alone(records())).await;
+    let ada = call_of("ada", &[]);
+    allowed(&fixture, &ada, "declare", "").await;
+    allowed(&fixture, &ada, "make", "o-1").await;
+    for (action, target) in [("declare", ""), ("make", "o-2"), ("remove", "o-1")] {
+        let reason = denied(&fixture, &reading(&ada), action, target).await;
+        assert!(reason.contains("only reads"), "{action}: {reason}");
+    }
+    assert_eq!(allowed(&fixture, &reading(&ada), "look", "").await, "o-1 by status");
+
+    shadowed(&fixture, records(), "make", "o-3").await;
+    let place = Place { database: "shop", table: "orders" };
+    assert_eq!(fixture.plane.db().get(&ada, place, &["o-3"]).await.unwrap(), [None], "a shadow writes nothing");
+}
