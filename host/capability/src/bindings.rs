@@ -35,6 +35,7 @@ wasmtime::component::bindgen!({
             import platform:db/records@0.1.0;
             import platform:event/types@0.1.0;
             import platform:event/broker@0.1.0;
+            import platform:event/topics@0.1.0;
             import platform:event/candidates@0.1.0;
             import platform:event/filter@0.1.0;
             import platform:marketplace/types@0.1.0;
@@ -80,6 +81,10 @@ wasmtime::component::bindgen!({
         "platform:db/records.commit": async,
         "platform:db/records.get": async,
         "platform:db/records.find": async,
+        "platform:event/topics.publish": async,
+        "platform:event/topics.read": async,
+        "platform:event/topics.receive": async,
+        "platform:event/topics.settle": async,
         "platform:marketplace/index.search": async,
         "platform:marketplace/index.show": async,
         "platform:marketplace/installer.review": async,

@@ -14,7 +14,7 @@ use crate::{
     config::{self, Proposed},
     context::{Call, CallContext},
     db, discovery,
-    event::Draft,
+    event::{self, Draft},
     kv,
     logs::{LogMeter, Tail},
     marketplace,
@@ -43,6 +43,8 @@ pub struct GuestParts {
     pub config: Option<Arc<dyn config::Backend>>,
     /// Records of databases, when granted.
     pub db: Option<Arc<dyn db::Backend>>,
+    /// Topics, when granted.
+    pub event: Option<Arc<dyn event::Backend>>,
     /// What of the machine it may reach.
     pub reach: Reach,
 }

@@ -134,6 +134,10 @@ fn add_granted(linker: &mut Linker<Seat<Guest>>, imported: &impl Fn(&str) -> boo
         asynchronous = true;
         platform::db::records::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     }
+    if imported("platform:event/topics") {
+        asynchronous = true;
+        platform::event::topics::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
     if imported("platform:marketplace/") {
         asynchronous = true;
         platform::marketplace::index::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;

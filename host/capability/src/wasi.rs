@@ -43,6 +43,7 @@ impl Reach {
                 | Grant::Discovery
                 | Grant::Config
                 | Grant::Db
+                | Grant::Event
                 | Grant::Marketplace
                 | Grant::Wasi => {}
             }

@@ -2,7 +2,7 @@
 //!
 //! Which provider a nested call reaches depends on the namespace of the call, so the graph is looked at once for every
 //! namespace that has a slot of its own, and once for all others. Which database a call is about only the plugin knows, so a call to
-//! databases may reach each of their slots.
+//! databases may reach each of their slots. Who publishes asks the filters too, so they are part of the graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +15,14 @@ use crate::{
     state::View,
 };
 
-/// Kinds of providers that a slot's plugins call.
+/// Kinds of slots that a slot's plugins call.
 type Calls = BTreeSet<SlotKind>;
 
 /// Checks that `binding` in `slot`, with everything else as `view` has it, closes no circle.
 pub(crate) fn check(view: &View, slot: &SlotName, binding: &BindingRecord) -> Result<()> {
     let mut slots: BTreeMap<&SlotName, Calls> = view
         .bindings()
-        .filter(|(name, _)| name.kind.is_provider())
+        .filter(|(name, _)| name.kind.is_provider() || name.kind == SlotKind::EventFilter)
         .map(|(name, bound)| (name, calls(view, bound)))
         .collect();
     slots.insert(slot, calls(view, binding));
@@ -51,6 +51,10 @@ fn calls(view: &View, binding: &BindingRecord) -> Calls {
                     calls.insert(SlotKind::ConfigStore)
                 }
                 Need::Grant(grant @ Grant::Db) if link.grants.contains(&grant) => calls.insert(SlotKind::DbStore),
+                Need::Grant(grant @ Grant::Event) if link.grants.contains(&grant) => {
+                    calls.insert(SlotKind::EventFilter);
+                    calls.insert(SlotKind::EventBroker)
+                }
                 _ => false,
             };
         }
@@ -68,7 +72,14 @@ fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -
         let own = of_kind().find(|name| name.qualifier.as_ref() == namespace);
         own.or_else(|| of_kind().find(|name| name.qualifier.is_none())).into_iter().collect()
     };
-    for kind in [SlotKind::KvStore, SlotKind::DiscoveryRegistry, SlotKind::ConfigStore, SlotKind::DbStore] {
+    for kind in [
+        SlotKind::KvStore,
+        SlotKind::DiscoveryRegistry,
+        SlotKind::ConfigStore,
+        SlotKind::DbStore,
+        SlotKind::EventBroker,
+        SlotKind::EventFilter,
+    ] {
         let mut path: Vec<&SlotName> = Vec::new();
         let mut open: Vec<(usize, &SlotName)> = providers(kind).into_iter().map(|start| (0, start)).collect();
         while let Some((depth, next)) = open.pop() {
@@ -119,6 +130,14 @@ mod tests {
         assert_eq!(found(slots, None).unwrap(), "kv.store > db.store/shop > kv.store");
         assert_eq!(found(&slots[..1], None), None);
         assert_eq!(found(&[slots[0], slots[2]], None), None);
+    }
+
+    #[test]
+    fn a_filter_that_publishes_would_ask_itself() {
+        let publishing = [SlotKind::EventBroker, SlotKind::EventFilter];
+        let slots: &[(&str, &[SlotKind])] = &[("event.broker", &[]), ("event.filter", &publishing)];
+        assert_eq!(found(slots, None).unwrap(), "event.filter > event.filter");
+        assert_eq!(found(&[("event.broker", &[]), ("kv.store", &publishing)], None), None);
     }
 
     #[test]

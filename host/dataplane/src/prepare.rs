@@ -4,7 +4,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, db, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, db, discovery, event, kv,
+    link,
     logs::LogMeter,
     plugin::{CONFIGURE, Configure, Problem, SelfTest, describe},
 };
@@ -121,6 +122,8 @@ impl Plane {
         let config: Option<Arc<dyn config::Backend>> =
             granted(Grant::Config).then(|| self.configurations().backend().heard_by(witness));
         let db: Option<Arc<dyn db::Backend>> = granted(Grant::Db).then(|| self.db().backend().heard_by(witness));
+        let event: Option<Arc<dyn event::Backend>> =
+            granted(Grant::Event).then(|| self.event().backend().heard_by(witness));
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
@@ -131,6 +134,7 @@ impl Plane {
             discovery,
             config,
             db,
+            event,
             reach: Reach::of(&plugin.grants, &self.parts.trust),
         }
     }

@@ -9,12 +9,13 @@ use platform_capability::{
     Call, config,
     db::{self, Found, Index, Query, Record, Stamp},
     discovery,
+    event::{self, Delivery, NewEvent, Receipt, Subscriber, Verdict, topics},
     kv::{self, Condition, Expiry, Usage, Write},
 };
 
 /// Hears what plugins ask, before it is answered.
 pub trait Witness: fmt::Debug + Send + Sync + 'static {
-    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service or record.
+    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service, record or topic.
     fn asked(&self, call: &Call, function: &str, about: &str);
 }
 
@@ -43,7 +44,7 @@ macro_rules! hearable {
     )*};
 }
 
-hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend, dyn db::Backend);
+hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend, dyn db::Backend, dyn event::Backend);
 
 #[async_trait]
 impl config::Backend for Heard<dyn config::Backend> {
@@ -77,6 +78,35 @@ impl db::Backend for Heard<dyn db::Backend> {
     async fn find(&self, call: &Call, database: &str, table: &str, query: &Query) -> Result<Found, db::Error> {
         self.witness.asked(call, "db.find", &format!("{database}/{table}"));
         self.inner.find(call, database, table, query).await
+    }
+}
+
+#[async_trait]
+impl event::Backend for Heard<dyn event::Backend> {
+    async fn publish(
+        &self, call: &Call, topic: &str, events: Vec<NewEvent>,
+    ) -> Result<Vec<topics::Outcome>, event::Error> {
+        events.iter().for_each(|event| self.witness.asked(call, "event.publish", &format!("{topic}/{}", event.type_)));
+        self.inner.publish(call, topic, events).await
+    }
+
+    async fn read(
+        &self, call: &Call, topic: &str, from: u64, limit: u32, reverse: bool,
+    ) -> Result<(Vec<event::Event>, bool), event::Error> {
+        self.witness.asked(call, "event.read", topic);
+        self.inner.read(call, topic, from, limit, reverse).await
+    }
+
+    async fn receive(&self, call: &Call, from: Subscriber<'_>, limit: u32) -> Result<Vec<Delivery>, event::Error> {
+        self.witness.asked(call, "event.receive", &format!("{}/{}", from.topic, from.subscription));
+        self.inner.receive(call, from, limit).await
+    }
+
+    async fn settle(
+        &self, call: &Call, from: Subscriber<'_>, receipts: &[Receipt], verdict: Verdict,
+    ) -> Result<Vec<bool>, event::Error> {
+        self.witness.asked(call, "event.settle", &format!("{}/{}", from.topic, from.subscription));
+        self.inner.settle(call, from, receipts, verdict).await
     }
 }
 

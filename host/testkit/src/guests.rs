@@ -27,6 +27,12 @@ pub fn configured() -> Plugin {
     plugin(SlotKind::AuthPolicy, "auth-configured", &component("testkit", "auth-configured"), &["config"])
 }
 
+/// A policy that publishes and takes events; see `auth-publishes`.
+#[must_use]
+pub fn publishes() -> Plugin {
+    plugin(SlotKind::AuthPolicy, "auth-publishes", &component("testkit", "auth-publishes"), &["event"])
+}
+
 /// A policy that keeps records; see `auth-records`.
 #[must_use]
 pub fn records() -> Plugin {

@@ -4,9 +4,14 @@
 
 use std::sync::Arc;
 
-use platform_capability::{Call, CallContext, SlotKind};
+use platform_capability::{
+    Call, CallContext, SlotKind,
+    event::{Start, SubscriptionSettings, TopicSettings},
+};
 use platform_dataplane::{Place, Plan, Plugin, PrepareError, StopLimits, Trial, Verdict};
-use platform_testkit::{Fixture, MapFacts, acts, alone, call_in, call_of, component, plugin, records, slot, until};
+use platform_testkit::{
+    Fixture, MapFacts, acts, alone, call_in, call_of, component, plugin, publishes, records, slot, until,
+};
 use serde_json::json;
 
 const POLICY: &str = "auth.policy";
@@ -103,4 +108,60 @@ async fn who_may_only_read_keeps_no_records() {
     shadowed(&fixture, records(), "make", "o-3").await;
     let place = Place { database: "shop", table: "orders" };
     assert_eq!(fixture.plane.db().get(&ada, place, &["o-3"]).await.unwrap(), [None], "a shadow writes nothing");
+}
+
+/// A broker with the topic `orders` and its subscription `billing`.
+async fn broker(fixture: &Fixture, call: &Call) {
+    fixture.bind("event.broker", alone(shipped(SlotKind::EventBroker, "event-storage"))).await;
+    let events = fixture.plane.event();
+    let kept = TopicSettings { age_ms: None, count: None, bytes: None, window_ms: 60_000 };
+    events.put_topic(call, "orders", kept, true).await.unwrap();
+    let settings = SubscriptionSettings {
+        types: Vec::new(),
+        fan_out: false,
+        ack_wait_ms: 60_000,
+        deliveries_max: 3,
+        dead_letter: "orders.dead-letter".to_owned(),
+        pending_max: 100,
+    };
+    events.create_subscription(call, "orders", "billing", Start::Beginning, &settings).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_published_and_taken_for_the_caller() {
+    let fixture = Fixture::new();
+    needs_its_grant(&fixture, publishes(), "platform:event/topics").await;
+    fixture.bind(POLICY, alone(publishes())).await;
+    let ada = call_of("ada", &[]);
+    broker(&fixture, &ada).await;
+    assert_eq!(allowed(&fixture, &ada, "take", "").await, "", "nothing is there, and nobody waits");
+    assert_eq!(allowed(&fixture, &ada, "publish", "chairs").await, "1");
+    assert_eq!(allowed(&fixture, &ada, "publish", "tables").await, "2");
+    assert_eq!(allowed(&fixture, &ada, "read", "").await, r#""chairs" "tables" false"#);
+    assert_eq!(allowed(&fixture, &ada, "take", "").await, r#""chairs" [true], "tables" [true]"#);
+    assert_eq!(allowed(&fixture, &ada, "take", "").await, "", "what was acknowledged is not delivered again");
+    assert_eq!(allowed(&fixture, &ada, "settle", "2").await, "[false]");
+    assert!(denied(&fixture, &call_in("team"), "publish", "x").await.contains("NotFound"), "another namespace");
+    let event = fixture.plane.event().get(&ada, "orders", 1).await.unwrap();
+    assert_eq!(event.content.publisher.as_deref(), Some("ada"), "the publisher is the caller, whose call it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_publishes_and_takes_no_events() {
+    let fixture = Fixture::new();
+    let ada = call_of("ada", &[]);
+    broker(&fixture, &ada).await;
+    fixture.bind(POLICY, alone(publishes())).await;
+    allowed(&fixture, &ada, "publish", "chairs").await;
+    for action in ["publish", "take", "settle"] {
+        let reason = denied(&fixture, &reading(&ada), action, "1").await;
+        assert!(reason.contains("only reads"), "{action}: {reason}");
+    }
+    assert_eq!(allowed(&fixture, &reading(&ada), "read", "").await, r#""chairs" false"#);
+
+    shadowed(&fixture, publishes(), "publish", "tables").await;
+    let subscription = fixture.plane.event().subscription(&ada, "orders", "billing").await.unwrap();
+    assert_eq!((subscription.next, subscription.pending), (1, 0), "nothing was handed out");
+    let topic = fixture.plane.event().topic(&ada, "orders").await.unwrap();
+    assert_eq!(topic.last, 1, "a shadow publishes nothing");
 }

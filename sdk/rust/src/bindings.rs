@@ -197,16 +197,17 @@ pub mod storage {
     });
 }
 
-/// Other capabilities, for plugins with the grants `kv`, `discovery`, `config` and `db`. Values are those of the slots' modules.
+/// Other capabilities, for plugins with the grants `kv`, `discovery`, `config`, `db` and `event`. Values are those of the slots' modules.
 pub mod client {
     wit_bindgen::generate!({
-        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery", "../../wit/config", "../../wit/db"],
+        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery", "../../wit/config", "../../wit/db", "../../wit/event"],
         inline: "package platform:sdk@0.1.0;
             world sdk-client {
                 import platform:kv/store@0.1.0;
                 import platform:discovery/registry@0.1.0;
                 import platform:config/values@0.1.0;
                 import platform:db/records@0.1.0;
+                import platform:event/topics@0.1.0;
             }",
         with: {
             "platform:kv/types@0.1.0": crate::bindings::kv::platform::kv::types,
@@ -217,6 +218,8 @@ pub mod client {
             "platform:config/values@0.1.0": generate,
             "platform:db/types@0.1.0": crate::bindings::db::platform::db::types,
             "platform:db/records@0.1.0": generate,
+            "platform:event/types@0.1.0": crate::bindings::event_broker::platform::event::types,
+            "platform:event/topics@0.1.0": generate,
         },
         additional_derives: [PartialEq],
     });

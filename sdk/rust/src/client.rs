@@ -92,6 +92,40 @@ pub mod db {
     }
 }
 
+/// Topics of the call's namespace; grant `event`.
+pub mod event {
+    use serde::Serialize;
+
+    pub use crate::{
+        bindings::client::platform::event::topics::{NewEvent, Outcome, Receipt, publish, read, receive, settle},
+        event::{Delivery, Draft, Error, Event, Published, Verdict},
+    };
+
+    /// A new event of a type with data as JSON, which begins a chain of its own.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the data can't be written as JSON.
+    pub fn json<T: Serialize + ?Sized>(kind: &str, data: &T) -> Result<NewEvent, Error> {
+        let data = serde_json::to_vec(data).map_err(|error| Error::Invalid(format!("the data: {error}")))?;
+        Ok(NewEvent {
+            id: String::new(),
+            type_: kind.to_owned(),
+            origin: String::new(),
+            root: String::new(),
+            parent: String::new(),
+            content_type: "application/json".to_owned(),
+            metadata: Vec::new(),
+            data,
+        })
+    }
+
+    /// Which delivery a verdict is on.
+    #[must_use]
+    pub const fn receipt(delivery: &Delivery) -> Receipt {
+        Receipt { sequence: delivery.event.sequence, attempt: delivery.attempt }
+    }
+}
+
 /// The marketplace, as whoever asks for a page may use it; grant `marketplace`.
 #[cfg(feature = "web")]
 pub mod marketplace {

@@ -82,11 +82,11 @@ fn a_component_is_measured_beside_the_one_that_is_the_measure() {
 
 /// A policy that asks its host for everything there is.
 const CURIOUS: &str = r#"//! Allows who is on a list, and writes down who asked.
-use platform_sdk::{Problem, auth, client::{config, db, kv}, log};
+use platform_sdk::{Problem, auth, client::{config, db, event, kv}, log};
 
 struct Listed;
 
-platform_sdk::export!(auth::Policy for Listed, grants = ["config", "db", "kv"]);
+platform_sdk::export!(auth::Policy for Listed, grants = ["config", "db", "event", "kv"]);
 
 impl auth::Policy for Listed {
     type Settings = ();
@@ -101,6 +101,12 @@ impl auth::Policy for Listed {
             let status = order.as_ref().and_then(|order| db::field(&order.metadata, "status"));
             let open = status.is_some_and(|status| *status == db::Value::Text("open".to_owned()));
             return if open { auth::Decision::allow("open") } else { auth::Decision::deny("closed") };
+        }
+        if request.target == "/next" {
+            let placed = event::receive("orders", "billing", "", 1).unwrap_or_default();
+            let seen = event::json("order.seen", "").and_then(|event| event::publish("orders", &[event]));
+            let data = placed.first().map(|delivery| delivery.event.content.data.clone()).unwrap_or_default();
+            return auth::Decision::allow(format!("{} {}", String::from_utf8_lossy(&data), seen.is_ok()));
         }
         let allowed: Option<Vec<String>> = config::get("policy", "/allowed").unwrap_or_default();
         let team = kv::get(&format!("team/{}", request.subject)).ok().flatten();
@@ -164,6 +170,13 @@ name = "no record"
 strict = false
 ask.target = "/orders/o-1"
 expect = { decision = "deny", reason = "closed", calls = ["db.get shop/orders/o-1"] }
+
+[[case]]
+name = "an event"
+ask.target = "/next"
+host.topics.orders = { events = [{ type = "order.placed", data = "two chairs" }], subscriptions = ["billing"] }
+host.calls = ["event.publish orders/order.seen"]
+expect = { decision = "allow", reason = "two chairs true" }
 "#;
 
 #[test]
@@ -180,7 +193,7 @@ fn what_a_component_asks_its_host_is_given_and_watched() {
     assert_eq!(output.status.code(), Some(1), "{report}");
     let cases = report["cases"].as_array().unwrap();
     let passed: Vec<bool> = cases.iter().map(|case| case["passed"] == true).collect();
-    assert_eq!(passed, [true, true, true, false, true, true, true], "{report}");
+    assert_eq!(passed, [true, true, true, false, true, true, true, true], "{report}");
     let found = &cases[3]["differences"][0];
     assert_eq!((&found["what"], &found["got"]), (&json!("calls"), &json!(["kv.get team/bob"])), "{report}");
 

@@ -16,6 +16,7 @@ use platform_capability::{
     auth::Facts,
     db::{self, Content, Field},
     discovery::{Node as Registered, Registration},
+    event::{Start, SubscriptionSettings, TopicSettings},
     kv::{Condition, Expiry},
 };
 use platform_dataplane::{
@@ -24,7 +25,7 @@ use platform_dataplane::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::cases::{Case, Mocks, Node, Row};
+use super::cases::{Case, Mocks, Node, Row, Topic};
 
 /// Time for one question.
 const TIME: Duration = Duration::from_secs(5);
@@ -85,6 +86,10 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
         let write = db::Write { table, id, condition: db::Condition::Always, action: db::Action::Put(content) };
         plane.db().commit(&call, &database, &[write]).await.map_err(|error| wrong(&error))?;
     }
+    for (name, topic) in &mocks.topics {
+        let told = tell(plane, &call, name, topic).await;
+        told.map_err(|error| format!("`host.topics.{name}`: {error}"))?;
+    }
     for node in &mocks.nodes {
         let registration = Registration {
             service: node.service.clone(),
@@ -118,6 +123,35 @@ fn content(row: &Row) -> Result<Content, String> {
     };
     let metadata = row.metadata.iter().map(field).collect::<Result<_, _>>()?;
     Ok(Content { metadata, data: row.data.clone().into_bytes() })
+}
+
+/// Makes a topic with what it holds.
+async fn tell(plane: &Plane, call: &Call, name: &str, topic: &Topic) -> Result<(), CallError<EventError>> {
+    let events = plane.event();
+    let settings = TopicSettings { age_ms: None, count: None, bytes: None, window_ms: 0 };
+    events.put_topic(call, name, settings, true).await?;
+    for told in &topic.events {
+        let (content_type, data) = match &told.data {
+            Value::Null => (String::new(), String::new()),
+            Value::String(text) => ("text/plain".to_owned(), text.clone()),
+            json => ("application/json".to_owned(), json.to_string()),
+        };
+        let kind = told.kind.clone();
+        let event = NewEvent { kind, content_type, data: data.into_bytes(), ..NewEvent::default() };
+        events.publish(call, name, vec![event]).await?;
+    }
+    for subscription in &topic.subscriptions {
+        let settings = SubscriptionSettings {
+            types: Vec::new(),
+            fan_out: false,
+            ack_wait_ms: TTL_MS,
+            deliveries_max: 0,
+            dead_letter: format!("{name}.dead-letter"),
+            pending_max: 1000,
+        };
+        events.create_subscription(call, name, subscription, Start::Beginning, &settings).await?;
+    }
+    Ok(())
 }
 
 /// Asks what the case asks; why it can't be asked when it makes no sense.

@@ -84,6 +84,8 @@ pub(super) struct Mocks {
     pub(super) kv: BTreeMap<String, String>,
     /// Records of databases by place, such as `shop/orders/o-1`.
     pub(super) db: BTreeMap<String, Row>,
+    /// Topics by name.
+    pub(super) topics: BTreeMap<String, Topic>,
     /// Nodes of services.
     pub(super) nodes: Vec<Node>,
     /// Further calls that are expected, such as `kv.put audit/*`.
@@ -98,6 +100,26 @@ pub(super) struct Row {
     pub(super) metadata: BTreeMap<String, Value>,
     /// Its bytes.
     pub(super) data: String,
+}
+
+/// What a topic holds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Topic {
+    /// Its events in order: `type` and `data`, text or JSON.
+    pub(super) events: Vec<Told>,
+    /// Subscriptions that begin with the first of them.
+    pub(super) subscriptions: Vec<String>,
+}
+
+/// An event of a topic.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) data: Value,
 }
 
 /// A node of a service.
@@ -190,6 +212,9 @@ impl Mocks {
         for (place, row) in &all.db {
             self.db.entry(place.clone()).or_insert_with(|| row.clone());
         }
+        for (name, topic) in &all.topics {
+            self.topics.entry(name.clone()).or_insert_with(|| topic.clone());
+        }
         self.nodes.extend(all.nodes.iter().cloned());
         self.calls.extend(all.calls.iter().cloned());
     }
@@ -203,6 +228,10 @@ impl Mocks {
             Some(("db.find", table)) => {
                 self.db.keys().any(|place| place.strip_prefix(table).is_some_and(|rest| rest.starts_with('/')))
             }
+            Some(("event.read", topic)) => self.topics.contains_key(topic),
+            Some(("event.receive", place)) => place.split_once('/').is_some_and(|(topic, subscription)| {
+                self.topics.get(topic).is_some_and(|topic| topic.subscriptions.iter().any(|name| name == subscription))
+            }),
             Some(("discovery.get", service)) => self.nodes.iter().any(|node| node.service == service),
             _ => false,
         };
@@ -297,6 +326,7 @@ mod tests {
             opens = 8
             [host]
             kv.a = "all"
+            topics.orders = { events = [{ type = "order.placed", data = "two chairs" }], subscriptions = ["billing"] }
             db."shop/orders/o-1" = { metadata = { total = 12.5 }, data = "two chairs" }
             calls = ["kv.put audit/*"]
             [[case]]
@@ -324,6 +354,11 @@ mod tests {
             ("db.get shop/orders/o-2", false),
             ("db.find shop/orders", true),
             ("db.find shop/order", false),
+            ("event.read orders", true),
+            ("event.read others", false),
+            ("event.receive orders/billing", true),
+            ("event.receive orders/shipping", false),
+            ("event.publish orders/order.paid", false),
         ] {
             assert_eq!(one.host.expects(call), expected, "{call}");
         }
