@@ -30,6 +30,7 @@ wasmtime::component::bindgen!({
             import platform:config/source@0.1.0;
             import platform:sync/types@0.1.0;
             import platform:sync/lock@0.1.0;
+            import platform:sync/locks@0.1.0;
             import platform:db/types@0.1.0;
             import platform:db/store@0.1.0;
             import platform:db/records@0.1.0;
@@ -85,6 +86,10 @@ wasmtime::component::bindgen!({
         "platform:event/topics.read": async,
         "platform:event/topics.receive": async,
         "platform:event/topics.settle": async,
+        "platform:sync/locks.acquire": async,
+        "platform:sync/locks.keep-alive": async,
+        "platform:sync/locks.release": async,
+        "platform:sync/locks.get": async,
         "platform:marketplace/index.search": async,
         "platform:marketplace/index.show": async,
         "platform:marketplace/installer.review": async,

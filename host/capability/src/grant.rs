@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::SlotKind;
 
-/// One permission. Written `storage`, `kv`, `discovery`, `config`, `db`, `event`, `marketplace`,
-/// `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`.
+/// One permission. Written `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`,
+/// `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Grant {
@@ -23,6 +23,8 @@ pub enum Grant {
     Db,
     /// Publishing to topics and taking from them (`platform:event/topics`).
     Event,
+    /// Locks (`platform:sync/locks`).
+    Sync,
     /// The marketplace with the rights of whoever asks for a page (`platform:marketplace/*`).
     Marketplace,
     /// Clocks, random numbers and standard streams (WASI 0.2): by itself an empty environment, no files, no sockets.
@@ -46,7 +48,7 @@ pub type Grants = BTreeSet<Grant>;
 /// The text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `db`, `event`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
+    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
 )]
 pub struct InvalidGrant(String);
 
@@ -62,6 +64,7 @@ impl FromStr for Grant {
             "config" => Ok(Self::Config),
             "db" => Ok(Self::Db),
             "event" => Ok(Self::Event),
+            "sync" => Ok(Self::Sync),
             "marketplace" => Ok(Self::Marketplace),
             "wasi" => Ok(Self::Wasi),
             _ if let Some(directory) = text.strip_prefix("files:") => {
@@ -116,6 +119,7 @@ impl fmt::Display for Grant {
             Self::Config => f.write_str("config"),
             Self::Db => f.write_str("db"),
             Self::Event => f.write_str("event"),
+            Self::Sync => f.write_str("sync"),
             Self::Marketplace => f.write_str("marketplace"),
             Self::Wasi => f.write_str("wasi"),
             Self::Network { host, port } => write!(f, "network:{host}:{port}"),
@@ -162,6 +166,7 @@ pub fn need(interface: &str) -> Need {
         "platform:config/values" => Need::Grant(Grant::Config),
         "platform:db/records" => Need::Grant(Grant::Db),
         "platform:event/topics" => Need::Grant(Grant::Event),
+        "platform:sync/locks" => Need::Grant(Grant::Sync),
         "platform:marketplace/index" | "platform:marketplace/installer" => Need::Grant(Grant::Marketplace),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
@@ -194,6 +199,7 @@ mod tests {
             "config",
             "db",
             "event",
+            "sync",
             "marketplace",
             "wasi",
             "network:redis.internal:6379",
@@ -231,6 +237,7 @@ mod tests {
         assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
         assert_eq!(need("platform:db/records@0.1.0"), Need::Grant(Grant::Db));
         assert_eq!(need("platform:event/topics@0.1.0"), Need::Grant(Grant::Event));
+        assert_eq!(need("platform:sync/locks@0.1.0"), Need::Grant(Grant::Sync));
         assert_eq!(need("platform:db/store@0.1.0"), Need::Unknown, "what providers are is for the host to call");
         assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
         assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Network);

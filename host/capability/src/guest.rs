@@ -19,6 +19,7 @@ use crate::{
     logs::{LogMeter, Tail},
     marketplace,
     router::NodeTable,
+    sync,
     wasi::{Reach, Wasi},
 };
 
@@ -45,6 +46,8 @@ pub struct GuestParts {
     pub db: Option<Arc<dyn db::Backend>>,
     /// Topics, when granted.
     pub event: Option<Arc<dyn event::Backend>>,
+    /// Locks, when granted.
+    pub sync: Option<Arc<dyn sync::Backend>>,
     /// What of the machine it may reach.
     pub reach: Reach,
 }

@@ -138,6 +138,10 @@ fn add_granted(linker: &mut Linker<Seat<Guest>>, imported: &impl Fn(&str) -> boo
         asynchronous = true;
         platform::event::topics::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
     }
+    if imported("platform:sync/locks") {
+        asynchronous = true;
+        platform::sync::locks::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
     if imported("platform:marketplace/") {
         asynchronous = true;
         platform::marketplace::index::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;

@@ -44,6 +44,7 @@ impl Reach {
                 | Grant::Config
                 | Grant::Db
                 | Grant::Event
+                | Grant::Sync
                 | Grant::Marketplace
                 | Grant::Wasi => {}
             }

@@ -51,6 +51,7 @@ fn calls(view: &View, binding: &BindingRecord) -> Calls {
                     calls.insert(SlotKind::ConfigStore)
                 }
                 Need::Grant(grant @ Grant::Db) if link.grants.contains(&grant) => calls.insert(SlotKind::DbStore),
+                Need::Grant(grant @ Grant::Sync) if link.grants.contains(&grant) => calls.insert(SlotKind::SyncLock),
                 Need::Grant(grant @ Grant::Event) if link.grants.contains(&grant) => {
                     calls.insert(SlotKind::EventFilter);
                     calls.insert(SlotKind::EventBroker)
@@ -79,6 +80,7 @@ fn circle<'a>(slots: &BTreeMap<&'a SlotName, Calls>, namespace: Option<&Name>) -
         SlotKind::DbStore,
         SlotKind::EventBroker,
         SlotKind::EventFilter,
+        SlotKind::SyncLock,
     ] {
         let mut path: Vec<&SlotName> = Vec::new();
         let mut open: Vec<(usize, &SlotName)> = providers(kind).into_iter().map(|start| (0, start)).collect();

@@ -8,6 +8,7 @@ use platform_capability::{
     link,
     logs::LogMeter,
     plugin::{CONFIGURE, Configure, Problem, SelfTest, describe},
+    sync,
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
 use wasmtime::component::Component;
@@ -124,6 +125,8 @@ impl Plane {
         let db: Option<Arc<dyn db::Backend>> = granted(Grant::Db).then(|| self.db().backend().heard_by(witness));
         let event: Option<Arc<dyn event::Backend>> =
             granted(Grant::Event).then(|| self.event().backend().heard_by(witness));
+        let sync: Option<Arc<dyn sync::Backend>> =
+            granted(Grant::Sync).then(|| self.sync().backend().heard_by(witness));
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
@@ -135,6 +138,7 @@ impl Plane {
             config,
             db,
             event,
+            sync,
             reach: Reach::of(&plugin.grants, &self.parts.trust),
         }
     }

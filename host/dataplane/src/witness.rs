@@ -11,11 +11,12 @@ use platform_capability::{
     discovery,
     event::{self, Delivery, NewEvent, Receipt, Subscriber, Verdict, topics},
     kv::{self, Condition, Expiry, Usage, Write},
+    sync::{self, Lease, Lock, Place, Want},
 };
 
 /// Hears what plugins ask, before it is answered.
 pub trait Witness: fmt::Debug + Send + Sync + 'static {
-    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service, record or topic.
+    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service, record, topic or lock.
     fn asked(&self, call: &Call, function: &str, about: &str);
 }
 
@@ -44,7 +45,14 @@ macro_rules! hearable {
     )*};
 }
 
-hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend, dyn db::Backend, dyn event::Backend);
+hearable!(
+    dyn kv::Backend,
+    dyn discovery::Backend,
+    dyn config::Backend,
+    dyn db::Backend,
+    dyn event::Backend,
+    dyn sync::Backend
+);
 
 #[async_trait]
 impl config::Backend for Heard<dyn config::Backend> {
@@ -212,5 +220,31 @@ impl discovery::Backend for Heard<dyn discovery::Backend> {
     async fn revision(&self, call: &Call) -> Result<u64, discovery::Error> {
         self.witness.asked(call, "discovery.revision", "");
         self.inner.revision(call).await
+    }
+}
+
+#[async_trait]
+impl sync::Backend for Heard<dyn sync::Backend> {
+    async fn acquire(
+        &self, call: &Call, name: &str, want: &Want, ttl_ms: u64, wait_ms: u32,
+    ) -> Result<(Place, Lease), sync::Error> {
+        self.witness.asked(call, "sync.acquire", name);
+        self.inner.acquire(call, name, want, ttl_ms, wait_ms).await
+    }
+
+    async fn keep_alive(&self, call: &Call, lease: &str) -> Result<Lease, sync::Error> {
+        // Ids of leases are random: a test can't name them.
+        self.witness.asked(call, "sync.keep-alive", "");
+        self.inner.keep_alive(call, lease).await
+    }
+
+    async fn release(&self, call: &Call, name: &str, token: u64) -> Result<(), sync::Error> {
+        self.witness.asked(call, "sync.release", name);
+        self.inner.release(call, name, token).await
+    }
+
+    async fn get(&self, call: &Call, name: &str) -> Result<Option<Lock>, sync::Error> {
+        self.witness.asked(call, "sync.get", name);
+        self.inner.get(call, name).await
     }
 }

@@ -121,6 +121,7 @@ pub fn in_words(grant: &Grant) -> String {
         Grant::Event => {
             "publish events, and read and take those of all topics, in the namespace of the call".to_owned()
         }
+        Grant::Sync => "take locks and give them up for the caller, in the namespace of the call".to_owned(),
         Grant::Marketplace => {
             "look up and install components in this marketplace, with the rights of whoever uses it".to_owned()
         }

@@ -27,6 +27,12 @@ pub fn configured() -> Plugin {
     plugin(SlotKind::AuthPolicy, "auth-configured", &component("testkit", "auth-configured"), &["config"])
 }
 
+/// A policy that takes locks; see `auth-locks`.
+#[must_use]
+pub fn locks() -> Plugin {
+    plugin(SlotKind::AuthPolicy, "auth-locks", &component("testkit", "auth-locks"), &["sync"])
+}
+
 /// A policy that publishes and takes events; see `auth-publishes`.
 #[must_use]
 pub fn publishes() -> Plugin {

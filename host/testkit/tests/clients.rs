@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use platform_base::clock;
 use platform_capability::{
     Call, CallContext, SlotKind,
     event::{Start, SubscriptionSettings, TopicSettings},
+    sync::{Mode, Want},
 };
-use platform_dataplane::{Place, Plan, Plugin, PrepareError, StopLimits, Trial, Verdict};
+use platform_dataplane::{Keep, Place, Plan, Plugin, PrepareError, StopLimits, Taken, Trial, Verdict};
 use platform_testkit::{
-    Fixture, MapFacts, acts, alone, call_in, call_of, component, plugin, publishes, records, slot, until,
+    Fixture, MapFacts, acts, alone, call_in, call_of, component, locks, plugin, publishes, records, slot, until,
 };
 use serde_json::json;
 
@@ -164,4 +166,46 @@ async fn who_may_only_read_publishes_and_takes_no_events() {
     assert_eq!((subscription.next, subscription.pending), (1, 0), "nothing was handed out");
     let topic = fixture.plane.event().topic(&ada, "orders").await.unwrap();
     assert_eq!(topic.last, 1, "a shadow publishes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_held_by_the_caller() {
+    let fixture = Fixture::new();
+    needs_its_grant(&fixture, locks(), "platform:sync/locks").await;
+    fixture.bind("sync.lock", alone(shipped(SlotKind::SyncLock, "sync-storage"))).await;
+    fixture.bind(POLICY, alone(locks())).await;
+    let (ada, bob) = (call_of("ada", &[]), call_of("bob", &[]));
+    assert_eq!(allowed(&fixture, &ada, "who", "door").await, "nobody");
+    let first: u64 = allowed(&fixture, &ada, "take", "door").await.parse().unwrap();
+    assert_eq!(allowed(&fixture, &bob, "who", "door").await, "ada", "the place outlives the call that took it");
+    assert_eq!(allowed(&fixture, &ada, "renew", "door").await, "60000");
+    for action in ["take", "wait"] {
+        assert!(denied(&fixture, &bob, action, "door").await.contains("Held"), "{action}");
+    }
+    assert!(denied(&fixture, &bob, "give up", "door").await.contains("Denied"), "it is somebody else's");
+    assert!(denied(&fixture, &bob, "renew", "door").await.contains("Denied"), "so is its lease");
+    assert_eq!(allowed(&fixture, &call_in("team"), "who", "door").await, "nobody", "another namespace");
+    assert_eq!(allowed(&fixture, &ada, "give up", "door").await, "given up");
+    until("the place that bob gave up waiting for is gone", async || ask(&fixture, &bob, "wait", "door").await.0).await;
+    let held = fixture.plane.sync().get(&bob, "door").await.unwrap().unwrap().held;
+    assert!(held[0].holder == "bob" && held[0].token > first, "tokens only grow: {first}, {held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_read_takes_no_locks() {
+    let fixture = Fixture::new();
+    fixture.bind("sync.lock", alone(shipped(SlotKind::SyncLock, "sync-storage"))).await;
+    fixture.bind(POLICY, alone(locks())).await;
+    let ada = call_of("ada", &[]);
+    allowed(&fixture, &ada, "take", "door").await;
+    for (action, name) in [("take", "gate"), ("wait", "gate"), ("renew", "door"), ("give up", "door")] {
+        let reason = denied(&fixture, &reading(&ada), action, name).await;
+        assert!(reason.contains("only reads"), "{action}: {reason}");
+    }
+    assert_eq!(allowed(&fixture, &reading(&ada), "who", "door").await, "ada");
+
+    shadowed(&fixture, locks(), "take", "gate").await;
+    let want = Want { mode: Mode::Exclusive, value: None };
+    let taken = fixture.plane.sync().acquire(&ada, "gate", &want, &Keep::Own(1000), clock::now()).await;
+    assert!(matches!(taken, Ok(Taken::Held(_))), "a shadow takes nothing: {taken:?}");
 }

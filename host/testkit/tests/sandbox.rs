@@ -55,6 +55,7 @@ async fn imports_without_a_grant_are_refused_by_name() {
         ("platform:db/records@0.1.0", "`db`"),
         ("platform:db/store@0.1.0", "does not offer"),
         ("platform:event/topics@0.1.0", "`event`"),
+        ("platform:sync/locks@0.1.0", "`sync`"),
         ("platform:router/load@0.1.0", "`router.policy`"),
         ("wasi:tls/types@0.2.0-draft", "`network:HOST:PORT`"),
         ("wasi:http/outgoing-handler@0.2.0", "`network:HOST:PORT`"),

@@ -126,6 +126,33 @@ pub mod event {
     }
 }
 
+/// Locks of the call's namespace, taken for its caller; grant `sync`.
+pub mod sync {
+    use std::time::Duration;
+
+    use crate::bindings::client::platform::sync::locks;
+    pub use crate::{
+        bindings::client::platform::sync::locks::{get, keep_alive, release},
+        sync::{Error, Lease, Lock, Mode, Permits, Place, Want},
+    };
+
+    /// Takes a place that is held, with a lease of its own that lasts for `ttl`; waits for it for so long, and at most as long as the
+    /// call has time. The place's token is greater than that of whoever held it before.
+    ///
+    /// # Errors
+    /// [`Error::Held`] when it did not come free; see [`Error`] for the others.
+    pub fn acquire(name: &str, want: &Want, ttl: Duration, wait: Duration) -> Result<(Place, Lease), Error> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        locks::acquire(name, want, ttl_ms, u32::try_from(wait.as_millis()).unwrap_or(u32::MAX))
+    }
+
+    /// What somebody wants who is to hold a lock alone.
+    #[must_use]
+    pub const fn alone() -> Want {
+        Want { mode: Mode::Exclusive, value: None }
+    }
+}
+
 /// The marketplace, as whoever asks for a page may use it; grant `marketplace`.
 #[cfg(feature = "web")]
 pub mod marketplace {

@@ -190,7 +190,7 @@ pub(crate) struct Install {
 pub(crate) struct Grant {
     #[command(flatten)]
     which: OfPlugin,
-    /// Grants to give: `storage`, `kv`, `discovery`, `config`, `db`, `event`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
+    /// Grants to give: `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
     #[arg(value_name = "GRANT", required_unless_present = "revoke")]
     grants: Vec<String>,
     /// A grant to take; may be repeated.

@@ -199,7 +199,14 @@ impl Trial {
 fn is_within(grant: &Grant) -> bool {
     matches!(
         grant,
-        Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Db | Grant::Event | Grant::Marketplace
+        Grant::Storage
+            | Grant::Kv
+            | Grant::Discovery
+            | Grant::Config
+            | Grant::Db
+            | Grant::Event
+            | Grant::Sync
+            | Grant::Marketplace
     )
 }
 

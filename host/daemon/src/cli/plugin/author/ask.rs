@@ -18,9 +18,10 @@ use platform_capability::{
     discovery::{Node as Registered, Registration},
     event::{Start, SubscriptionSettings, TopicSettings},
     kv::{Condition, Expiry},
+    sync::{Mode, Want},
 };
 use platform_dataplane::{
-    Action, CallError, ConfigError, Edit, EventError, NewEvent, Plane, RouteError, SelectRequest, Witness,
+    Action, CallError, ConfigError, Edit, EventError, Keep, NewEvent, Plane, RouteError, SelectRequest, Witness,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -89,6 +90,13 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
     for (name, topic) in &mocks.topics {
         let told = tell(plane, &call, name, topic).await;
         told.map_err(|error| format!("`host.topics.{name}`: {error}"))?;
+    }
+    for (name, holder) in &mocks.locks {
+        let caller = Some(Arc::new(Caller { subject: holder.clone(), ..Caller::default() }));
+        let holders: Call = Arc::new(CallContext::new(caller, namespace, TIME));
+        let want = Want { mode: Mode::Exclusive, value: None };
+        let taken = plane.sync().acquire(&holders, name, &want, &Keep::Own(TTL_MS), clock::now()).await;
+        taken.map_err(|error| format!("`host.locks.{name}`: {error}"))?;
     }
     for node in &mocks.nodes {
         let registration = Registration {

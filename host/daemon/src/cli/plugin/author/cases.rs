@@ -86,6 +86,8 @@ pub(super) struct Mocks {
     pub(super) db: BTreeMap<String, Row>,
     /// Topics by name.
     pub(super) topics: BTreeMap<String, Topic>,
+    /// Who holds locks, by name.
+    pub(super) locks: BTreeMap<String, String>,
     /// Nodes of services.
     pub(super) nodes: Vec<Node>,
     /// Further calls that are expected, such as `kv.put audit/*`.
@@ -215,6 +217,9 @@ impl Mocks {
         for (name, topic) in &all.topics {
             self.topics.entry(name.clone()).or_insert_with(|| topic.clone());
         }
+        for (name, holder) in &all.locks {
+            self.locks.entry(name.clone()).or_insert_with(|| holder.clone());
+        }
         self.nodes.extend(all.nodes.iter().cloned());
         self.calls.extend(all.calls.iter().cloned());
     }
@@ -232,6 +237,7 @@ impl Mocks {
             Some(("event.receive", place)) => place.split_once('/').is_some_and(|(topic, subscription)| {
                 self.topics.get(topic).is_some_and(|topic| topic.subscriptions.iter().any(|name| name == subscription))
             }),
+            Some(("sync.get" | "sync.acquire", name)) => self.locks.contains_key(name),
             Some(("discovery.get", service)) => self.nodes.iter().any(|node| node.service == service),
             _ => false,
         };
@@ -327,6 +333,7 @@ mod tests {
             [host]
             kv.a = "all"
             topics.orders = { events = [{ type = "order.placed", data = "two chairs" }], subscriptions = ["billing"] }
+            locks.orders = "bob"
             db."shop/orders/o-1" = { metadata = { total = 12.5 }, data = "two chairs" }
             calls = ["kv.put audit/*"]
             [[case]]
@@ -354,6 +361,8 @@ mod tests {
             ("db.get shop/orders/o-2", false),
             ("db.find shop/orders", true),
             ("db.find shop/order", false),
+            ("sync.get orders", true),
+            ("sync.acquire others", false),
             ("event.read orders", true),
             ("event.read others", false),
             ("event.receive orders/billing", true),

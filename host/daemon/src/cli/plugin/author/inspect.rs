@@ -107,6 +107,7 @@ fn means(grant: &Grant) -> String {
         Grant::Event => {
             "publishes events, and reads and takes those of all topics, in the caller's namespace".to_owned()
         }
+        Grant::Sync => "takes locks and gives them up for the caller, in the caller's namespace".to_owned(),
         Grant::Marketplace => {
             "searches the marketplace and installs from it, with the rights of whoever asks for the page".to_owned()
         }

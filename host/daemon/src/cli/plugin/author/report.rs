@@ -174,7 +174,14 @@ async fn tried(
 fn is_harmless(grant: &Grant) -> bool {
     matches!(
         grant,
-        Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Db | Grant::Event | Grant::Wasi
+        Grant::Storage
+            | Grant::Kv
+            | Grant::Discovery
+            | Grant::Config
+            | Grant::Db
+            | Grant::Event
+            | Grant::Sync
+            | Grant::Wasi
     )
 }
 
