@@ -350,17 +350,14 @@ async fn grant(context: &Context, arguments: Grant) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let message = bind::grant(arguments.which.plugin, arguments.grants, arguments.revoke);
     let plugin = client.call(client.plugins().grant(client.request(TIMEOUT, message))).await?;
-    context.output.answer("platform.plugin.v1.Plugin", &plugin, || show::granted(&plugin))?;
-    Ok(Exit::Done)
+    bind::settle_grants(context, &client, plugin, show::granted).await
 }
 
 async fn unbind(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let message = UnbindRequest { slot: which.slot.clone() };
     let gone = client.call(client.plugins().unbind(client.request(TIMEOUT, message))).await?;
-    let human = || format!("`{}` is empty; it was at generation {}", which.slot, gone.generation);
-    context.output.answer("platform.plugin.v1.UnbindResponse", &gone, human)?;
-    Ok(Exit::Done)
+    bind::settle_empty(context, &client, which.slot, gone).await
 }
 
 async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failure> {
