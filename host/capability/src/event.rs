@@ -8,14 +8,14 @@ use wasmtime::component::Resource;
 
 pub use crate::bindings::platform::event::{
     filter::{Outcome, Transformation},
-    topics::{self, NewEvent, Receipt},
+    topics::{NewEvent, Outcome as PublishOutcome, Receipt},
     types::{
         Delivery, Draft, Error, Event, Published, Query, Received, Settlement, Start, Subscription,
         SubscriptionSettings, Topic, TopicSettings, Verdict,
     },
 };
 use crate::{
-    bindings::platform::event::{candidates, types},
+    bindings::platform::event::{candidates, topics, types},
     context::Call,
     functions::{LIFECYCLE, functions},
     guest::Guest,
@@ -150,7 +150,7 @@ impl candidates::HostCandidate for Guest {
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// See `platform:event/topics`.
-    async fn publish(&self, call: &Call, topic: &str, events: Vec<NewEvent>) -> Result<Vec<topics::Outcome>, Error>;
+    async fn publish(&self, call: &Call, topic: &str, events: Vec<NewEvent>) -> Result<Vec<PublishOutcome>, Error>;
     /// See `platform:event/topics`.
     async fn read(
         &self, call: &Call, topic: &str, from: u64, limit: u32, reverse: bool,
@@ -182,7 +182,7 @@ impl Guest {
 }
 
 impl topics::Host for Guest {
-    async fn publish(&mut self, topic: String, events: Vec<NewEvent>) -> Result<Vec<topics::Outcome>, Error> {
+    async fn publish(&mut self, topic: String, events: Vec<NewEvent>) -> Result<Vec<PublishOutcome>, Error> {
         self.event()?.publish(&self.nested(), &topic, events).await
     }
 

@@ -9,7 +9,7 @@ use platform_capability::{
     Call, config,
     db::{self, Found, Index, Query, Record, Stamp},
     discovery,
-    event::{self, Delivery, NewEvent, Receipt, Subscriber, Verdict, topics},
+    event::{self, Delivery, NewEvent, Receipt, Subscriber, Verdict},
     kv::{self, Condition, Expiry, Usage, Write},
     sync::{self, Lease, Lock, Place, Want},
 };
@@ -93,7 +93,7 @@ impl db::Backend for Heard<dyn db::Backend> {
 impl event::Backend for Heard<dyn event::Backend> {
     async fn publish(
         &self, call: &Call, topic: &str, events: Vec<NewEvent>,
-    ) -> Result<Vec<topics::Outcome>, event::Error> {
+    ) -> Result<Vec<event::PublishOutcome>, event::Error> {
         events.iter().for_each(|event| self.witness.asked(call, "event.publish", &format!("{topic}/{}", event.type_)));
         self.inner.publish(call, topic, events).await
     }

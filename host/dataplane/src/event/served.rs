@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use platform_capability::{
     Call,
-    event::{self, Delivery, Error, NewEvent as New, Receipt as Settling, Subscriber, Verdict, topics},
+    event::{self, Delivery, Error, NewEvent as New, Receipt as Settling, Subscriber, Verdict},
 };
 
 use super::{Consumer, Event, EventError, NewEvent, Receipt, Result};
@@ -23,11 +23,11 @@ impl Event {
 
 #[async_trait]
 impl event::Backend for Event {
-    async fn publish(&self, call: &Call, topic: &str, events: Vec<New>) -> Result<Vec<topics::Outcome>, Error> {
+    async fn publish(&self, call: &Call, topic: &str, events: Vec<New>) -> Result<Vec<event::PublishOutcome>, Error> {
         self.provider.check_writes(call).map_err(|error| told(error.map(EventError::from)))?;
         let events = events.into_iter().map(new).collect();
         let outcomes = self.publish(call, topic, events).await.map_err(told)?;
-        let outcome = |outcome: super::Outcome| topics::Outcome { id: outcome.id, published: outcome.published };
+        let outcome = |outcome: super::Outcome| event::PublishOutcome { id: outcome.id, published: outcome.published };
         Ok(outcomes.into_iter().map(outcome).collect())
     }
 
