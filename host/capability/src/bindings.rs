@@ -30,10 +30,13 @@ wasmtime::component::bindgen!({
             import platform:config/source@0.1.0;
             import platform:sync/types@0.1.0;
             import platform:sync/lock@0.1.0;
+            import platform:sync/locks@0.1.0;
             import platform:db/types@0.1.0;
             import platform:db/store@0.1.0;
+            import platform:db/records@0.1.0;
             import platform:event/types@0.1.0;
             import platform:event/broker@0.1.0;
+            import platform:event/topics@0.1.0;
             import platform:event/candidates@0.1.0;
             import platform:event/filter@0.1.0;
             import platform:marketplace/types@0.1.0;
@@ -75,6 +78,18 @@ wasmtime::component::bindgen!({
         "platform:discovery/registry.changes": async,
         "platform:discovery/registry.revision": async,
         "platform:config/values.get": async,
+        "platform:db/records.declare": async,
+        "platform:db/records.commit": async,
+        "platform:db/records.get": async,
+        "platform:db/records.find": async,
+        "platform:event/topics.publish": async,
+        "platform:event/topics.read": async,
+        "platform:event/topics.receive": async,
+        "platform:event/topics.settle": async,
+        "platform:sync/locks.acquire": async,
+        "platform:sync/locks.keep-alive": async,
+        "platform:sync/locks.release": async,
+        "platform:sync/locks.get": async,
         "platform:marketplace/index.search": async,
         "platform:marketplace/index.show": async,
         "platform:marketplace/installer.review": async,

@@ -1,13 +1,20 @@
-//! `platform:db`: what providers export.
+//! `platform:db`: what providers export and what users of the capability import.
 
+use std::fmt;
+
+use async_trait::async_trait;
 use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::db::{
-    store::{Action, Change, Condition, Content, Filter, Found, Query, Table, Test, Write},
-    types::{Conflict, Duplicate, Error, Fence, Field, Index, Kind, Record, Stamp, Value},
+    store::{Change, Table},
+    types::{
+        Action, Condition, Conflict, Content, Duplicate, Error, Fence, Field, Filter, Found, Index, Kind, Query,
+        Record, Stamp, Test, Value, Write,
+    },
 };
 use crate::{
-    bindings::platform::db::types,
+    bindings::platform::db::{records, types},
+    context::Call,
     functions::{LIFECYCLE, functions},
     guest::Guest,
     plugin::{Configure, Load, Save, SelfTest},
@@ -60,4 +67,43 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Revision>(),
 ];
 
+/// Records for guests that import them: answers under the grants and the context of the importer.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// See `platform:db/records`.
+    async fn declare(&self, call: &Call, database: &str, table: &str, indexes: &[Index]) -> Result<(), Error>;
+    /// See `platform:db/records`.
+    async fn commit(&self, call: &Call, database: &str, writes: &[Write]) -> Result<Vec<Option<Stamp>>, Error>;
+    /// See `platform:db/records`.
+    async fn get(&self, call: &Call, database: &str, table: &str, ids: &[&str]) -> Result<Vec<Option<Record>>, Error>;
+    /// See `platform:db/records`.
+    async fn find(&self, call: &Call, database: &str, table: &str, query: &Query) -> Result<Found, Error>;
+}
+
 impl types::Host for Guest {}
+
+impl Guest {
+    fn db(&self) -> Result<&dyn Backend, Error> {
+        let backend = self.parts.db.as_deref();
+        backend.ok_or_else(|| Error::Unavailable("the plugin has no `db` grant".to_owned()))
+    }
+}
+
+impl records::Host for Guest {
+    async fn declare(&mut self, database: String, table: String, indexes: Vec<Index>) -> Result<(), Error> {
+        self.db()?.declare(&self.nested(), &database, &table, &indexes).await
+    }
+
+    async fn commit(&mut self, database: String, writes: Vec<Write>) -> Result<Vec<Option<Stamp>>, Error> {
+        self.db()?.commit(&self.nested(), &database, &writes).await
+    }
+
+    async fn get(&mut self, database: String, table: String, ids: Vec<String>) -> Result<Vec<Option<Record>>, Error> {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        self.db()?.get(&self.nested(), &database, &table, &ids).await
+    }
+
+    async fn find(&mut self, database: String, table: String, query: Query) -> Result<Found, Error> {
+        self.db()?.find(&self.nested(), &database, &table, &query).await
+    }
+}

@@ -1,19 +1,22 @@
-//! `platform:event`: what brokers and filters export, and the candidate that filters ask about.
+//! `platform:event`: what brokers and filters export, the candidate that filters ask about, and what users of the capability import.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
 use platform_runtime::{Functions, function::Row};
 use wasmtime::component::Resource;
 
 pub use crate::bindings::platform::event::{
     filter::{Outcome, Transformation},
+    topics::{NewEvent, Outcome as PublishOutcome, Receipt},
     types::{
         Delivery, Draft, Error, Event, Published, Query, Received, Settlement, Start, Subscription,
         SubscriptionSettings, Topic, TopicSettings, Verdict,
     },
 };
 use crate::{
-    bindings::platform::event::{candidates, types},
+    bindings::platform::event::{candidates, topics, types},
+    context::Call,
     functions::{LIFECYCLE, functions},
     guest::Guest,
     plugin::{Configure, Load, Save, SelfTest},
@@ -140,6 +143,65 @@ impl candidates::HostCandidate for Guest {
 
     fn drop(&mut self, _: Resource<Candidate>) -> wasmtime::Result<()> {
         Ok(())
+    }
+}
+
+/// Topics for guests that import them: answers under the grants and the context of the importer.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// See `platform:event/topics`.
+    async fn publish(&self, call: &Call, topic: &str, events: Vec<NewEvent>) -> Result<Vec<PublishOutcome>, Error>;
+    /// See `platform:event/topics`.
+    async fn read(
+        &self, call: &Call, topic: &str, from: u64, limit: u32, reverse: bool,
+    ) -> Result<(Vec<Event>, bool), Error>;
+    /// See `platform:event/topics`.
+    async fn receive(&self, call: &Call, from: Subscriber<'_>, limit: u32) -> Result<Vec<Delivery>, Error>;
+    /// See `platform:event/topics`.
+    async fn settle(
+        &self, call: &Call, from: Subscriber<'_>, receipts: &[Receipt], verdict: Verdict,
+    ) -> Result<Vec<bool>, Error>;
+}
+
+/// Who takes events of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscriber<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The subscription.
+    pub subscription: &'a str,
+    /// Which consumer of a fan-out; empty for a subscription that its consumers share.
+    pub consumer: &'a str,
+}
+
+impl Guest {
+    fn event(&self) -> Result<&dyn Backend, Error> {
+        let backend = self.parts.event.as_deref();
+        backend.ok_or_else(|| Error::Unavailable("the plugin has no `event` grant".to_owned()))
+    }
+}
+
+impl topics::Host for Guest {
+    async fn publish(&mut self, topic: String, events: Vec<NewEvent>) -> Result<Vec<PublishOutcome>, Error> {
+        self.event()?.publish(&self.nested(), &topic, events).await
+    }
+
+    async fn read(&mut self, topic: String, from: u64, limit: u32, reverse: bool) -> Result<(Vec<Event>, bool), Error> {
+        self.event()?.read(&self.nested(), &topic, from, limit, reverse).await
+    }
+
+    async fn receive(
+        &mut self, topic: String, subscription: String, consumer: String, limit: u32,
+    ) -> Result<Vec<Delivery>, Error> {
+        let from = Subscriber { topic: &topic, subscription: &subscription, consumer: &consumer };
+        self.event()?.receive(&self.nested(), from, limit).await
+    }
+
+    async fn settle(
+        &mut self, topic: String, subscription: String, consumer: String, receipts: Vec<Receipt>, verdict: Verdict,
+    ) -> Result<Vec<bool>, Error> {
+        let from = Subscriber { topic: &topic, subscription: &subscription, consumer: &consumer };
+        self.event()?.settle(&self.nested(), from, &receipts, verdict).await
     }
 }
 

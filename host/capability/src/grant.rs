@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::SlotKind;
 
-/// One permission. Written `storage`, `kv`, `discovery`, `config`, `marketplace`, `wasi`, `network:HOST:PORT`,
-/// `files:DIRECTORY` or `env:NAME`.
+/// One permission. Written `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`,
+/// `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Grant {
@@ -19,6 +19,12 @@ pub enum Grant {
     Discovery,
     /// Values of configurations (`platform:config/values`).
     Config,
+    /// Records of databases (`platform:db/records`).
+    Db,
+    /// Publishing to topics and taking from them (`platform:event/topics`).
+    Event,
+    /// Locks (`platform:sync/locks`).
+    Sync,
     /// The marketplace with the rights of whoever asks for a page (`platform:marketplace/*`).
     Marketplace,
     /// Clocks, random numbers and standard streams (WASI 0.2): by itself an empty environment, no files, no sockets.
@@ -42,7 +48,7 @@ pub type Grants = BTreeSet<Grant>;
 /// The text is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
+    "`{0}` is no grant; there are `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` and `env:NAME`"
 )]
 pub struct InvalidGrant(String);
 
@@ -56,6 +62,9 @@ impl FromStr for Grant {
             "kv" => Ok(Self::Kv),
             "discovery" => Ok(Self::Discovery),
             "config" => Ok(Self::Config),
+            "db" => Ok(Self::Db),
+            "event" => Ok(Self::Event),
+            "sync" => Ok(Self::Sync),
             "marketplace" => Ok(Self::Marketplace),
             "wasi" => Ok(Self::Wasi),
             _ if let Some(directory) = text.strip_prefix("files:") => {
@@ -108,6 +117,9 @@ impl fmt::Display for Grant {
             Self::Kv => f.write_str("kv"),
             Self::Discovery => f.write_str("discovery"),
             Self::Config => f.write_str("config"),
+            Self::Db => f.write_str("db"),
+            Self::Event => f.write_str("event"),
+            Self::Sync => f.write_str("sync"),
             Self::Marketplace => f.write_str("marketplace"),
             Self::Wasi => f.write_str("wasi"),
             Self::Network { host, port } => write!(f, "network:{host}:{port}"),
@@ -152,6 +164,9 @@ pub fn need(interface: &str) -> Need {
         "platform:kv/store" => Need::Grant(Grant::Kv),
         "platform:discovery/registry" => Need::Grant(Grant::Discovery),
         "platform:config/values" => Need::Grant(Grant::Config),
+        "platform:db/records" => Need::Grant(Grant::Db),
+        "platform:event/topics" => Need::Grant(Grant::Event),
+        "platform:sync/locks" => Need::Grant(Grant::Sync),
         "platform:marketplace/index" | "platform:marketplace/installer" => Need::Grant(Grant::Marketplace),
         "platform:auth/types" => Need::Slot(SlotKind::AuthPolicy),
         "platform:router/load" => Need::Slot(SlotKind::RouterPolicy),
@@ -182,6 +197,9 @@ mod tests {
             "kv",
             "discovery",
             "config",
+            "db",
+            "event",
+            "sync",
             "marketplace",
             "wasi",
             "network:redis.internal:6379",
@@ -217,6 +235,10 @@ mod tests {
     #[test]
     fn needs_ignore_versions_and_refuse_the_unknown() {
         assert_eq!(need("platform:kv/store@0.9.0"), Need::Grant(Grant::Kv));
+        assert_eq!(need("platform:db/records@0.1.0"), Need::Grant(Grant::Db));
+        assert_eq!(need("platform:event/topics@0.1.0"), Need::Grant(Grant::Event));
+        assert_eq!(need("platform:sync/locks@0.1.0"), Need::Grant(Grant::Sync));
+        assert_eq!(need("platform:db/store@0.1.0"), Need::Unknown, "what providers are is for the host to call");
         assert_eq!(need("wasi:sockets/tcp@0.2.6"), Need::Network);
         assert_eq!(need("wasi:http/outgoing-handler@0.2.0"), Need::Network);
         assert_eq!(need("wasi:http/types@0.2.0"), Need::Http);

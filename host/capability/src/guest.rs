@@ -13,12 +13,13 @@ use crate::{
     auth::Facts,
     config::{self, Proposed},
     context::{Call, CallContext},
-    discovery,
-    event::Draft,
+    db, discovery,
+    event::{self, Draft},
     kv,
     logs::{LogMeter, Tail},
     marketplace,
     router::NodeTable,
+    sync,
     wasi::{Reach, Wasi},
 };
 
@@ -41,6 +42,12 @@ pub struct GuestParts {
     pub discovery: Option<Arc<dyn discovery::Backend>>,
     /// Values of configurations, when granted.
     pub config: Option<Arc<dyn config::Backend>>,
+    /// Records of databases, when granted.
+    pub db: Option<Arc<dyn db::Backend>>,
+    /// Topics, when granted.
+    pub event: Option<Arc<dyn event::Backend>>,
+    /// Locks, when granted.
+    pub sync: Option<Arc<dyn sync::Backend>>,
     /// What of the machine it may reach.
     pub reach: Reach,
 }

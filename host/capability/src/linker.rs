@@ -96,29 +96,7 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         | SlotKind::EventBroker
         | SlotKind::WebPage => {}
     }
-    let mut asynchronous = false;
-    if imported("platform:storage/") {
-        asynchronous = true;
-        platform::storage::table::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-        platform::storage::journal::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-    }
-    if imported("platform:kv/store") {
-        asynchronous = true;
-        platform::kv::store::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-    }
-    if imported("platform:discovery/registry") {
-        asynchronous = true;
-        platform::discovery::registry::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-    }
-    if imported("platform:config/values") {
-        asynchronous = true;
-        platform::config::values::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-    }
-    if imported("platform:marketplace/") {
-        asynchronous = true;
-        platform::marketplace::index::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-        platform::marketplace::installer::add_to_linker::<_, HasSelf<Guest>>(&mut linker, guest)?;
-    }
+    let mut asynchronous = add_granted(&mut linker, &imported)?;
     if imported("wasi:") {
         asynchronous = true;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -130,6 +108,46 @@ pub fn link(engine: &Engine, component: &Component, kind: SlotKind, grants: &Gra
         wasmtime_wasi_tls::p2::add_to_linker(&mut linker, &draft)?;
     }
     Ok(Linked { linker, asynchronous })
+}
+
+/// Adds what was granted and is imported; whether something of it can wait.
+fn add_granted(linker: &mut Linker<Seat<Guest>>, imported: &impl Fn(&str) -> bool) -> wasmtime::Result<bool> {
+    let mut asynchronous = false;
+    if imported("platform:storage/") {
+        asynchronous = true;
+        platform::storage::table::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+        platform::storage::journal::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:kv/store") {
+        asynchronous = true;
+        platform::kv::store::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:discovery/registry") {
+        asynchronous = true;
+        platform::discovery::registry::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:config/values") {
+        asynchronous = true;
+        platform::config::values::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:db/records") {
+        asynchronous = true;
+        platform::db::records::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:event/topics") {
+        asynchronous = true;
+        platform::event::topics::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:sync/locks") {
+        asynchronous = true;
+        platform::sync::locks::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    if imported("platform:marketplace/") {
+        asynchronous = true;
+        platform::marketplace::index::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+        platform::marketplace::installer::add_to_linker::<_, HasSelf<Guest>>(linker, guest)?;
+    }
+    Ok(asynchronous)
 }
 
 fn add_free(linker: &mut Linker<Seat<Guest>>) -> wasmtime::Result<()> {

@@ -1,10 +1,14 @@
-//! `platform:sync`: what providers export.
+//! `platform:sync`: what providers export and what users of the capability import.
 
+use std::fmt;
+
+use async_trait::async_trait;
 use platform_runtime::{Functions, function::Row};
 
 pub use crate::bindings::platform::sync::types::{Error, Lease, Lock, Mode, Permits, Place, Want};
 use crate::{
-    bindings::platform::sync::types,
+    bindings::platform::sync::{locks, types},
+    context::Call,
     functions::{LIFECYCLE, functions},
     guest::Guest,
     plugin::{Configure, Load, Save, SelfTest},
@@ -57,4 +61,44 @@ pub const FUNCTIONS: Functions<Guest> = &[
     Row::required::<Revision>(),
 ];
 
+/// Locks for guests that import them: answers under the grants and the context of the importer.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// See `platform:sync/locks`.
+    async fn acquire(
+        &self, call: &Call, name: &str, want: &Want, ttl_ms: u64, wait_ms: u32,
+    ) -> Result<(Place, Lease), Error>;
+    /// See `platform:sync/locks`.
+    async fn keep_alive(&self, call: &Call, lease: &str) -> Result<Lease, Error>;
+    /// See `platform:sync/locks`.
+    async fn release(&self, call: &Call, name: &str, token: u64) -> Result<(), Error>;
+    /// See `platform:sync/locks`.
+    async fn get(&self, call: &Call, name: &str) -> Result<Option<Lock>, Error>;
+}
+
 impl types::Host for Guest {}
+
+impl Guest {
+    fn sync(&self) -> Result<&dyn Backend, Error> {
+        let backend = self.parts.sync.as_deref();
+        backend.ok_or_else(|| Error::Unavailable("the plugin has no `sync` grant".to_owned()))
+    }
+}
+
+impl locks::Host for Guest {
+    async fn acquire(&mut self, name: String, want: Want, ttl_ms: u64, wait_ms: u32) -> Result<(Place, Lease), Error> {
+        self.sync()?.acquire(&self.nested(), &name, &want, ttl_ms, wait_ms).await
+    }
+
+    async fn keep_alive(&mut self, lease: String) -> Result<Lease, Error> {
+        self.sync()?.keep_alive(&self.nested(), &lease).await
+    }
+
+    async fn release(&mut self, name: String, token: u64) -> Result<(), Error> {
+        self.sync()?.release(&self.nested(), &name, token).await
+    }
+
+    async fn get(&mut self, name: String) -> Result<Option<Lock>, Error> {
+        self.sync()?.get(&self.nested(), &name).await
+    }
+}

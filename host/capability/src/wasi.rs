@@ -38,7 +38,15 @@ impl Reach {
                 Grant::Network { host, port } => network.push((host.clone(), *port)),
                 Grant::Files(directory) => directories.push(directory.clone()),
                 Grant::Env(name) => variables.extend(present(name)),
-                Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Marketplace | Grant::Wasi => {}
+                Grant::Storage
+                | Grant::Kv
+                | Grant::Discovery
+                | Grant::Config
+                | Grant::Db
+                | Grant::Event
+                | Grant::Sync
+                | Grant::Marketplace
+                | Grant::Wasi => {}
             }
         }
         Self { network: network.into(), directories, variables, trust: trust.clone() }

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, oneshot};
 
 use crate::{
     audit::{Audit, AuditRecord},
-    daemons::{DaemonView, Daemons},
+    daemons::{DaemonView, Daemons, Towards},
     error::{Error, Result},
     files::Files,
     followed::Followed,
@@ -205,7 +205,10 @@ impl Control {
         let view = self.state.view();
         let uses = |binding: &BindingRecord| binding.links().any(|link| is_plugin(link, &plugin));
         let bindings: Vec<_> = view.bindings().filter(|(_, binding)| uses(binding)).collect();
-        let daemons = bindings.iter().flat_map(|(slot, binding)| self.towards(slot, binding.generation)).collect();
+        let daemons = bindings
+            .iter()
+            .flat_map(|(slot, binding)| self.towards(slot, Towards::Generation(binding.generation)))
+            .collect();
         let revoked = view.revocation(plugin.digest).map(|revocation| revocation.reason.clone());
         PluginView { plugin, revoked, bound: bindings.into_iter().map(|(slot, _)| slot.clone()).collect(), daemons }
     }
@@ -241,7 +244,7 @@ impl Control {
             (None, Some(_)) => String::new(),
         };
         let ready = problem.is_empty();
-        let daemons = self.towards(name, binding.generation);
+        let daemons = self.towards(name, Towards::Generation(binding.generation));
         let rollout = self.rollout_view(name, status.as_ref());
         SlotView { name: name.clone(), binding: Arc::clone(binding), ready, problem, status, rollout, daemons }
     }

@@ -48,6 +48,15 @@ pub(crate) struct Served {
     pub(crate) problem: String,
 }
 
+/// What daemons are on the way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Towards {
+    /// A generation, or a later one.
+    Generation(u64),
+    /// A slot in which this generation serves no longer, nor any before it.
+    Gone(u64),
+}
+
 /// How far a daemon is on the way to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Following {
@@ -107,14 +116,19 @@ impl Daemons {
         self.0.keys().any(|other| other != id)
     }
 
-    /// How all daemons do on the way to a generation of a slot.
-    pub(crate) fn towards(&self, slot: &SlotName, wanted: u64) -> Vec<DaemonView> {
+    /// How all daemons do on the way to what is wanted of a slot.
+    pub(crate) fn towards(&self, slot: &SlotName, wanted: Towards) -> Vec<DaemonView> {
         let view = |(id, record): (&String, &Arc<DaemonRecord>)| {
             let served = record.slots.get(slot).cloned().unwrap_or_default();
-            let following = match served.generation.max(served.candidate) {
-                generation if generation >= wanted => Following::There,
-                _ if served.failed >= wanted => Following::Failed,
-                _ => Following::Behind,
+            let serving = served.generation.max(served.candidate);
+            let (there, failed) = match wanted {
+                Towards::Generation(wanted) => (serving >= wanted, served.failed >= wanted),
+                Towards::Gone(last) => (serving == 0 || serving > last, served.failed > last),
+            };
+            let following = match (there, failed) {
+                (true, _) => Following::There,
+                (false, true) => Following::Failed,
+                (false, false) => Following::Behind,
             };
             let problem = if following == Following::Failed { served.problem } else { String::new() };
             let (id, address, slot) = (id.clone(), record.address.clone(), slot.clone());
@@ -163,11 +177,17 @@ mod tests {
         one.say("d1", &record, None).await.unwrap();
         one.say("d1", &record, Some(&record)).await.unwrap();
         assert!(other.changed(LIFE).await.unwrap());
-        let following = |wanted| other.view().towards(&slot, wanted).remove(0);
+        let following = |wanted| other.view().towards(&slot, Towards::Generation(wanted)).remove(0);
         assert_eq!((following(4).following, following(4).problem.as_str()), (Following::There, ""));
         assert_eq!((following(5).following, following(5).problem.as_str()), (Following::Failed, "no"));
         assert_eq!(following(6).following, Following::Behind);
+        let gone = |slot, last| other.view().towards(slot, Towards::Gone(last)).remove(0).following;
+        assert_eq!(
+            (gone(&slot, 3), gone(&slot, 4), gone(&slot, 5)),
+            (Following::There, Following::Failed, Following::Behind)
+        );
+        assert_eq!(gone(&"kv.store/team".parse().unwrap(), 4), Following::There, "nothing was ever bound there");
         one.leave("d1").await.unwrap();
-        assert!(other.fresh().await.unwrap().towards(&slot, 1).is_empty());
+        assert!(other.fresh().await.unwrap().towards(&slot, Towards::Generation(1)).is_empty());
     }
 }

@@ -36,7 +36,7 @@ pub use control::{
     Advisories, Applied, Bind, Change, Control, ControlParts, GrantChange, Install, Installed, LinkRequest, PluginView,
     Restored, RevokedRule, RolloutView, SlotView, Trust, Upgrade, parse_mode,
 };
-pub use daemons::{DaemonView, Following};
+pub use daemons::{DaemonView, Following, Towards};
 pub use error::{Error, Kind, Result};
 pub use page::{Page, PageRequest};
 pub use record::{

@@ -23,6 +23,7 @@ use crate::{
 
 mod carry;
 mod check;
+mod served;
 
 type Result<T, E = CallError<Error>> = std::result::Result<T, E>;
 

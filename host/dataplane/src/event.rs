@@ -9,6 +9,7 @@ mod filters;
 mod follow;
 mod lane;
 mod publish;
+mod served;
 mod tell;
 mod tree;
 

@@ -4,9 +4,11 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use platform_base::clock;
 use platform_capability::{
-    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, discovery, kv, link,
+    Call, CallContext, Grant, Guest, GuestParts, LinkError, Linked, Reach, SlotKind, config, db, discovery, event, kv,
+    link,
     logs::LogMeter,
     plugin::{CONFIGURE, Configure, Problem, SelfTest, describe},
+    sync,
 };
 use platform_runtime::{Fault, Initialize, Instance, Mode, Pool, Template, snapshot};
 use wasmtime::component::Component;
@@ -120,6 +122,11 @@ impl Plane {
             granted(Grant::Discovery).then(|| self.discovery().backend().heard_by(witness));
         let config: Option<Arc<dyn config::Backend>> =
             granted(Grant::Config).then(|| self.configurations().backend().heard_by(witness));
+        let db: Option<Arc<dyn db::Backend>> = granted(Grant::Db).then(|| self.db().backend().heard_by(witness));
+        let event: Option<Arc<dyn event::Backend>> =
+            granted(Grant::Event).then(|| self.event().backend().heard_by(witness));
+        let sync: Option<Arc<dyn sync::Backend>> =
+            granted(Grant::Sync).then(|| self.sync().backend().heard_by(witness));
         GuestParts {
             plugin: format!("{}@{}", plugin.name, plugin.version).into(),
             slot: slot.to_string().into(),
@@ -129,6 +136,9 @@ impl Plane {
             kv,
             discovery,
             config,
+            db,
+            event,
+            sync,
             reach: Reach::of(&plugin.grants, &self.parts.trust),
         }
     }

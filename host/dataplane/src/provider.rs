@@ -196,6 +196,15 @@ impl<C: Capability> Provider<C> {
         )
     }
 
+    /// Refuses what changes something when the call may only read.
+    pub(crate) fn check_writes(&self, call: &Call) -> Result<(), CallError<C::Error>> {
+        if call.reads_only {
+            let why = "this call only reads; nothing was written";
+            return Err(CallError::Capability(ProviderError::unavailable(why.to_owned())));
+        }
+        Ok(())
+    }
+
     /// The same for a function that writes: whoever watches is told at once.
     pub(crate) async fn write<F, R>(&self, call: &Call, params: F::Params<'_>) -> Result<R, CallError<C::Error>>
     where
@@ -213,10 +222,7 @@ impl<C: Capability> Provider<C> {
         F: Function<Results = (Result<R, C::Error>,)>,
         for<'a> F::Params<'a>: Clone,
     {
-        if call.reads_only {
-            let why = "this call only reads; nothing was written";
-            return Err(CallError::Capability(ProviderError::unavailable(why.to_owned())));
-        }
+        self.check_writes(call)?;
         let answer = self.call_in::<F, R>(call, part, params).await?;
         self.hubs.kick(&call.namespace, part);
         if let Ok(plane) = self.plane() {

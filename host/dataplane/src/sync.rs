@@ -3,6 +3,7 @@
 //! Must not know how lines are kept. Invariant: a place that is waited for is held by a call that still waits, or is given
 //! up; while the call waits, its lease lasts.
 
+mod served;
 mod wait;
 
 use std::{

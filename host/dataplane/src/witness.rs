@@ -6,13 +6,17 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use platform_capability::{
-    Call, config, discovery,
+    Call, config,
+    db::{self, Found, Index, Query, Record, Stamp},
+    discovery,
+    event::{self, Delivery, NewEvent, Receipt, Subscriber, Verdict},
     kv::{self, Condition, Expiry, Usage, Write},
+    sync::{self, Lease, Lock, Place, Want},
 };
 
 /// Hears what plugins ask, before it is answered.
 pub trait Witness: fmt::Debug + Send + Sync + 'static {
-    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration or service.
+    /// A plugin asks: `function` is that of the capability, such as `kv.get`, and `about` the key, configuration, service, record, topic or lock.
     fn asked(&self, call: &Call, function: &str, about: &str);
 }
 
@@ -41,13 +45,76 @@ macro_rules! hearable {
     )*};
 }
 
-hearable!(dyn kv::Backend, dyn discovery::Backend, dyn config::Backend);
+hearable!(
+    dyn kv::Backend,
+    dyn discovery::Backend,
+    dyn config::Backend,
+    dyn db::Backend,
+    dyn event::Backend,
+    dyn sync::Backend
+);
 
 #[async_trait]
 impl config::Backend for Heard<dyn config::Backend> {
     async fn get(&self, call: &Call, id: &str, path: &str) -> Result<Option<String>, config::Error> {
         self.witness.asked(call, "config.get", &format!("{id}{path}"));
         self.inner.get(call, id, path).await
+    }
+}
+
+#[async_trait]
+impl db::Backend for Heard<dyn db::Backend> {
+    async fn declare(&self, call: &Call, database: &str, table: &str, indexes: &[Index]) -> Result<(), db::Error> {
+        self.witness.asked(call, "db.declare", &format!("{database}/{table}"));
+        self.inner.declare(call, database, table, indexes).await
+    }
+
+    async fn commit(&self, call: &Call, database: &str, writes: &[db::Write]) -> Result<Vec<Option<Stamp>>, db::Error> {
+        for write in writes {
+            self.witness.asked(call, "db.commit", &format!("{database}/{}/{}", write.table, write.id));
+        }
+        self.inner.commit(call, database, writes).await
+    }
+
+    async fn get(
+        &self, call: &Call, database: &str, table: &str, ids: &[&str],
+    ) -> Result<Vec<Option<Record>>, db::Error> {
+        ids.iter().for_each(|id| self.witness.asked(call, "db.get", &format!("{database}/{table}/{id}")));
+        self.inner.get(call, database, table, ids).await
+    }
+
+    async fn find(&self, call: &Call, database: &str, table: &str, query: &Query) -> Result<Found, db::Error> {
+        self.witness.asked(call, "db.find", &format!("{database}/{table}"));
+        self.inner.find(call, database, table, query).await
+    }
+}
+
+#[async_trait]
+impl event::Backend for Heard<dyn event::Backend> {
+    async fn publish(
+        &self, call: &Call, topic: &str, events: Vec<NewEvent>,
+    ) -> Result<Vec<event::PublishOutcome>, event::Error> {
+        events.iter().for_each(|event| self.witness.asked(call, "event.publish", &format!("{topic}/{}", event.type_)));
+        self.inner.publish(call, topic, events).await
+    }
+
+    async fn read(
+        &self, call: &Call, topic: &str, from: u64, limit: u32, reverse: bool,
+    ) -> Result<(Vec<event::Event>, bool), event::Error> {
+        self.witness.asked(call, "event.read", topic);
+        self.inner.read(call, topic, from, limit, reverse).await
+    }
+
+    async fn receive(&self, call: &Call, from: Subscriber<'_>, limit: u32) -> Result<Vec<Delivery>, event::Error> {
+        self.witness.asked(call, "event.receive", &format!("{}/{}", from.topic, from.subscription));
+        self.inner.receive(call, from, limit).await
+    }
+
+    async fn settle(
+        &self, call: &Call, from: Subscriber<'_>, receipts: &[Receipt], verdict: Verdict,
+    ) -> Result<Vec<bool>, event::Error> {
+        self.witness.asked(call, "event.settle", &format!("{}/{}", from.topic, from.subscription));
+        self.inner.settle(call, from, receipts, verdict).await
     }
 }
 
@@ -153,5 +220,31 @@ impl discovery::Backend for Heard<dyn discovery::Backend> {
     async fn revision(&self, call: &Call) -> Result<u64, discovery::Error> {
         self.witness.asked(call, "discovery.revision", "");
         self.inner.revision(call).await
+    }
+}
+
+#[async_trait]
+impl sync::Backend for Heard<dyn sync::Backend> {
+    async fn acquire(
+        &self, call: &Call, name: &str, want: &Want, ttl_ms: u64, wait_ms: u32,
+    ) -> Result<(Place, Lease), sync::Error> {
+        self.witness.asked(call, "sync.acquire", name);
+        self.inner.acquire(call, name, want, ttl_ms, wait_ms).await
+    }
+
+    async fn keep_alive(&self, call: &Call, lease: &str) -> Result<Lease, sync::Error> {
+        // Ids of leases are random: a test can't name them.
+        self.witness.asked(call, "sync.keep-alive", "");
+        self.inner.keep_alive(call, lease).await
+    }
+
+    async fn release(&self, call: &Call, name: &str, token: u64) -> Result<(), sync::Error> {
+        self.witness.asked(call, "sync.release", name);
+        self.inner.release(call, name, token).await
+    }
+
+    async fn get(&self, call: &Call, name: &str) -> Result<Option<Lock>, sync::Error> {
+        self.witness.asked(call, "sync.get", name);
+        self.inner.get(call, name).await
     }
 }

@@ -117,6 +117,11 @@ pub fn in_words(grant: &Grant) -> String {
         Grant::Kv => "read and write keys, in the namespace of the call".to_owned(),
         Grant::Discovery => "read and change which services run where, in the namespace of the call".to_owned(),
         Grant::Config => "read configurations, in the namespace of the call".to_owned(),
+        Grant::Db => "read and write records of all databases, in the namespace of the call".to_owned(),
+        Grant::Event => {
+            "publish events, and read and take those of all topics, in the namespace of the call".to_owned()
+        }
+        Grant::Sync => "take locks and give them up for the caller, in the namespace of the call".to_owned(),
         Grant::Marketplace => {
             "look up and install components in this marketplace, with the rights of whoever uses it".to_owned()
         }

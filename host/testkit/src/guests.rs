@@ -27,6 +27,31 @@ pub fn configured() -> Plugin {
     plugin(SlotKind::AuthPolicy, "auth-configured", &component("testkit", "auth-configured"), &["config"])
 }
 
+/// A policy that writes by another capability, with time for it on a busy machine.
+fn client(name: &str, grant: &str) -> Plugin {
+    let mut client = plugin(SlotKind::AuthPolicy, name, &component("testkit", name), &[grant]);
+    client.limits.deadline_ms = 5_000;
+    client
+}
+
+/// A policy that takes locks; see `auth-locks`.
+#[must_use]
+pub fn locks() -> Plugin {
+    client("auth-locks", "sync")
+}
+
+/// A policy that publishes and takes events; see `auth-publishes`.
+#[must_use]
+pub fn publishes() -> Plugin {
+    client("auth-publishes", "event")
+}
+
+/// A policy that keeps records; see `auth-records`.
+#[must_use]
+pub fn records() -> Plugin {
+    client("auth-records", "db")
+}
+
 /// A store of counters in the memory of its only instance, handed over; see `kv-counts`.
 #[must_use]
 pub fn counts(settings: &Value) -> Plugin {

@@ -15,7 +15,7 @@ mod redis;
 mod registry;
 
 pub use authority::{Authority, Certificate};
-pub use guests::{acts, asks, configured, counts, waits, weighs};
+pub use guests::{acts, asks, configured, counts, locks, publishes, records, waits, weighs};
 pub use load::{Latencies, until};
 pub use nats::NatsServer;
 pub use network::Network;

@@ -197,15 +197,18 @@ pub mod storage {
     });
 }
 
-/// Other capabilities, for plugins with the grants `kv`, `discovery` and `config`. Values are those of the slots' modules.
+/// Other capabilities, for plugins with the grants `kv`, `discovery`, `config`, `db`, `event` and `sync`. Values are those of the slots' modules.
 pub mod client {
     wit_bindgen::generate!({
-        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery", "../../wit/config"],
+        path: ["../../wit/plugin", "../../wit/kv", "../../wit/discovery", "../../wit/config", "../../wit/db", "../../wit/event", "../../wit/sync"],
         inline: "package platform:sdk@0.1.0;
             world sdk-client {
                 import platform:kv/store@0.1.0;
                 import platform:discovery/registry@0.1.0;
                 import platform:config/values@0.1.0;
+                import platform:db/records@0.1.0;
+                import platform:event/topics@0.1.0;
+                import platform:sync/locks@0.1.0;
             }",
         with: {
             "platform:kv/types@0.1.0": crate::bindings::kv::platform::kv::types,
@@ -214,6 +217,12 @@ pub mod client {
             "platform:discovery/registry@0.1.0": generate,
             "platform:config/types@0.1.0": crate::bindings::config_store::platform::config::types,
             "platform:config/values@0.1.0": generate,
+            "platform:db/types@0.1.0": crate::bindings::db::platform::db::types,
+            "platform:db/records@0.1.0": generate,
+            "platform:event/types@0.1.0": crate::bindings::event_broker::platform::event::types,
+            "platform:event/topics@0.1.0": generate,
+            "platform:sync/types@0.1.0": crate::bindings::sync::platform::sync::types,
+            "platform:sync/locks@0.1.0": generate,
         },
         additional_derives: [PartialEq],
     });

@@ -16,8 +16,11 @@ pub use find::{Range, Row, Rows, search};
 pub use order::{compare, decode, encode};
 
 pub use crate::bindings::db::{
-    exports::platform::db::store::{Action, Change, Condition, Content, Filter, Found, Query, Table, Test, Write},
-    platform::db::types::{Conflict, Duplicate, Error, Fence, Field, Index, Kind, Record, Stamp, Value},
+    exports::platform::db::store::{Change, Table},
+    platform::db::types::{
+        Action, Condition, Conflict, Content, Duplicate, Error, Fence, Field, Filter, Found, Index, Kind, Query,
+        Record, Stamp, Test, Value, Write,
+    },
 };
 
 /// Most records or changes in one answer.

@@ -20,7 +20,7 @@ use platform_runtime::Digest;
 
 use super::{Control, bind::Flip};
 use crate::{
-    daemons::{BEAT, DaemonRecord, DaemonView, Following, Served},
+    daemons::{BEAT, DaemonRecord, DaemonView, Following, Served, Towards},
     error::{Error, Result},
     state::View,
 };
@@ -221,20 +221,23 @@ impl Control {
         }
     }
 
-    /// How the daemons that share the storage do on the way to a generation of a slot; none where nobody shares it.
-    pub(super) fn towards(&self, slot: &SlotName, generation: u64) -> Vec<DaemonView> {
-        if self.is_shared() { self.daemons.view().towards(slot, generation) } else { Vec::new() }
+    /// How the daemons that share the storage do on the way to what is wanted of a slot; none where nobody shares it.
+    #[must_use]
+    pub fn towards(&self, slot: &SlotName, wanted: Towards) -> Vec<DaemonView> {
+        if self.is_shared() { self.daemons.view().towards(slot, wanted) } else { Vec::new() }
     }
 
-    /// The same each time that it changes, until every daemon that lives serves the generation or has failed to.
+    /// The same each time that it changes, until every daemon that lives is there or has failed to be; where nothing is said, it is
+    /// the generation that the slot should be at that is wanted.
     ///
     /// # Errors
-    /// Nothing is bound, or storage fails.
+    /// Nothing is bound and nothing else was wanted, or storage fails.
     pub async fn progress(
-        &self, slot: SlotName, generation: Option<u64>,
+        &self, slot: SlotName, wanted: Option<Towards>,
     ) -> Result<BoxStream<'static, Vec<DaemonView>>> {
-        let current = self.state.fresh().await?.slot(&slot).current.map(|binding| binding.generation);
-        let wanted = generation.or(current).ok_or_else(|| Error::NotBound(slot.clone()))?;
+        let current = self.state.fresh().await?.slot(&slot).current;
+        let current = current.map(|binding| Towards::Generation(binding.generation));
+        let wanted = wanted.or(current).ok_or_else(|| Error::NotBound(slot.clone()))?;
         let mut shown = self.daemons.subscribe();
         if self.is_shared() {
             self.daemons.fresh().await?;

@@ -3,7 +3,8 @@
 use std::{fs, sync::Arc};
 
 use futures::StreamExt as _;
-use platform_control::{Change, DaemonView, Following, file::Declaration};
+use platform_control::{Change, DaemonView, Following, Towards, file::Declaration};
+use platform_dataplane::SlotName;
 
 use crate::{
     daemon::{Daemon, LIE, Place, SOON, bind, reason},
@@ -51,6 +52,12 @@ async fn a_change_on_one_is_a_change_on_both() {
     follows(&two, "kv.store", 4).await;
     two.control.unbind("kv.store".parse().unwrap(), "eve".to_owned()).await.unwrap();
     follows(&one, "kv.store", 0).await;
+    let slot: SlotName = "kv.store".parse().unwrap();
+    let progress = two.control.progress(slot.clone(), Some(Towards::Gone(4))).await.unwrap();
+    let seen = tokio::time::timeout(SOON, progress.collect::<Vec<_>>()).await.unwrap().pop().unwrap();
+    let emptied = |daemon: &DaemonView| daemon.following == Following::There && daemon.generation == 0;
+    assert!(seen.len() == 2 && seen.iter().all(emptied), "{seen:?}");
+    assert!(two.control.progress(slot, None).await.is_err(), "nothing should serve, and nothing else is wanted");
 
     assert_eq!(objects(&places[0]), 2);
     let file = places[1].listing("plugins").len();

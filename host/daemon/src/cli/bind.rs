@@ -8,7 +8,9 @@ mod trial;
 use std::time::Duration;
 
 use clap::Args;
-use platform_proto::plugin::v1::{BindRequest, DaemonSlot, GrantRequest, Limits, Link, ProgressRequest, Slot};
+use platform_proto::plugin::v1::{
+    BindRequest, DaemonSlot, GrantRequest, Limits, Link, Plugin, ProgressRequest, Slot, UnbindResponse,
+};
 use prost_types::Struct;
 
 use super::{
@@ -155,39 +157,78 @@ pub(crate) async fn settle(context: &Context, client: &Client, mut slot: Slot) -
     let generation = tried.or(slot.binding.as_ref()).map(|binding| binding.generation);
     let mut late = None;
     if !slot.daemons.is_empty() {
-        late = follow(context, client, &mut slot, generation).await.err();
+        let wanted = ProgressRequest { slot: slot.name.clone(), generation, gone: None };
+        late = follow(context, client, wanted, "serve it", &mut slot.daemons).await.err();
     }
     context.output.answer("platform.plugin.v1.Slot", &slot, || sentence(&slot, false))?;
-    let behind: Vec<String> = slot.daemons.iter().filter(|daemon| !daemon.current).map(behind).collect();
+    outcome(late, &slot.daemons, &format!("serves generation {}", generation.unwrap_or(0)))
+}
+
+/// Waits until every daemon serves the slots of a component with the grants that it has now, and prints the component as it is then.
+pub(crate) async fn settle_grants(
+    context: &Context, client: &Client, mut plugin: Plugin, human: impl FnOnce(&Plugin) -> String,
+) -> Result<Exit, Failure> {
+    let mut late = None;
+    if !plugin.daemons.is_empty() {
+        plugin.daemons.clear();
+        for slot in &plugin.bound {
+            let wanted = ProgressRequest { slot: slot.clone(), ..ProgressRequest::default() };
+            let (done, mut daemons) = (format!("serve `{slot}` with them"), Vec::new());
+            late = follow(context, client, wanted, &done, &mut daemons).await.err().or(late);
+            plugin.daemons.append(&mut daemons);
+        }
+    }
+    context.output.answer("platform.plugin.v1.Plugin", &plugin, || human(&plugin))?;
+    outcome(late, &plugin.daemons, "serves it with these grants")
+}
+
+/// Waits until a slot is empty on every daemon, and prints what served until then.
+pub(crate) async fn settle_empty(
+    context: &Context, client: &Client, slot: String, mut unbound: UnbindResponse,
+) -> Result<Exit, Failure> {
+    let mut late = None;
+    if !unbound.daemons.is_empty() {
+        let wanted = ProgressRequest { slot: slot.clone(), generation: None, gone: Some(unbound.generation) };
+        late = follow(context, client, wanted, "have emptied it", &mut unbound.daemons).await.err();
+    }
+    let human = || format!("`{slot}` is empty; it was at generation {}", unbound.generation);
+    context.output.answer("platform.plugin.v1.UnbindResponse", &unbound, human)?;
+    outcome(late, &unbound.daemons, &format!("has emptied `{slot}`"))
+}
+
+/// Brings what is known of the daemons up to date until none is on its way any more; `done` says what those do that are there.
+async fn follow(
+    context: &Context, client: &Client, wanted: ProgressRequest, done: &str, daemons: &mut Vec<DaemonSlot>,
+) -> Result<(), Failure> {
+    let request = client.request(COMPILE_TIMEOUT, wanted);
+    let mut progress = client.call_within(COMPILE_TIMEOUT, client.plugins().progress(request)).await?;
+    while let Some(event) = progress.message().await? {
+        *daemons = event.daemons;
+        let there = daemons.iter().filter(|daemon| daemon.current).count();
+        context.output.note(&format!("{there} of {} daemons {done}", daemons.len()));
+    }
+    Ok(())
+}
+
+/// What came of waiting: a failure names the daemons that are not there, and why.
+fn outcome(late: Option<Failure>, daemons: &[DaemonSlot], wanted: &str) -> Result<Exit, Failure> {
+    let behind: Vec<String> = daemons.iter().filter(|daemon| !daemon.current).map(behind).collect();
     match (late, behind.as_slice()) {
         (None, []) => Ok(Exit::Done),
         (Some(late), []) => Err(late),
         (late, behind) => {
             let exit = if late.is_some() { Exit::Unavailable } else { Exit::No };
-            let message =
-                format!("not every daemon serves generation {}: {}", generation.unwrap_or(0), behind.join("; "));
+            let message = format!("not every daemon {wanted}: {}", behind.join("; "));
             Err(Failure::new(exit, "NOT_ON_ALL_DAEMONS", message))
         }
     }
 }
 
-/// Brings `slot` up to date until no daemon is on its way any more.
-async fn follow(context: &Context, client: &Client, slot: &mut Slot, generation: Option<u64>) -> Result<(), Failure> {
-    let message = ProgressRequest { slot: slot.name.clone(), generation };
-    let request = client.request(COMPILE_TIMEOUT, message);
-    let mut progress = client.call_within(COMPILE_TIMEOUT, client.plugins().progress(request)).await?;
-    while let Some(event) = progress.message().await? {
-        slot.daemons = event.daemons;
-        let there = slot.daemons.iter().filter(|daemon| daemon.current).count();
-        context.output.note(&format!("{there} of {} daemons serve it", slot.daemons.len()));
-    }
-    Ok(())
-}
-
 /// Why a daemon does not serve what it should.
 fn behind(daemon: &DaemonSlot) -> String {
     let why = if daemon.problem.is_empty() { "it is on its way" } else { &daemon.problem };
-    format!("`{}` at {} serves generation {}: {why}", daemon.daemon, daemon.address, daemon.generation)
+    let DaemonSlot { daemon, address, slot, generation, .. } = daemon;
+    format!("`{daemon}` at {address} serves generation {generation} of `{slot}`: {why}")
 }
 
 /// What a slot holds, in a sentence.

@@ -190,7 +190,7 @@ pub(crate) struct Install {
 pub(crate) struct Grant {
     #[command(flatten)]
     which: OfPlugin,
-    /// Grants to give: `storage`, `kv`, `discovery`, `config`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
+    /// Grants to give: `storage`, `kv`, `discovery`, `config`, `db`, `event`, `sync`, `marketplace`, `wasi`, `network:HOST:PORT`, `files:DIRECTORY` or `env:NAME`; `requested` for all that the manifest asks for.
     #[arg(value_name = "GRANT", required_unless_present = "revoke")]
     grants: Vec<String>,
     /// A grant to take; may be repeated.
@@ -350,17 +350,14 @@ async fn grant(context: &Context, arguments: Grant) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let message = bind::grant(arguments.which.plugin, arguments.grants, arguments.revoke);
     let plugin = client.call(client.plugins().grant(client.request(TIMEOUT, message))).await?;
-    context.output.answer("platform.plugin.v1.Plugin", &plugin, || show::granted(&plugin))?;
-    Ok(Exit::Done)
+    bind::settle_grants(context, &client, plugin, show::granted).await
 }
 
 async fn unbind(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let message = UnbindRequest { slot: which.slot.clone() };
     let gone = client.call(client.plugins().unbind(client.request(TIMEOUT, message))).await?;
-    let human = || format!("`{}` is empty; it was at generation {}", which.slot, gone.generation);
-    context.output.answer("platform.plugin.v1.UnbindResponse", &gone, human)?;
-    Ok(Exit::Done)
+    bind::settle_empty(context, &client, which.slot, gone).await
 }
 
 async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failure> {

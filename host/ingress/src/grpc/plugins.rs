@@ -10,7 +10,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use platform_capability::Name;
 use platform_control::{
-    Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, parse_mode,
+    Bind, Control, Error, GrantChange, Install, Kind, LimitChanges, LinkRequest, PageRequest, Reference, Towards,
+    parse_mode,
 };
 use platform_proto::plugin::v1::{self as proto, plugins_server::Plugins};
 use platform_runtime::InvalidDigest;
@@ -132,8 +133,9 @@ impl Plugins for PluginsService {
     async fn unbind(&self, request: Request<proto::UnbindRequest>) -> Result<Response<proto::UnbindResponse>, Status> {
         let by = caller(&request)?;
         let slot = slot_name(&request.into_inner().slot)?;
-        let generation = self.control.unbind(slot, by).await.map_err(status)?;
-        Ok(Response::new(proto::UnbindResponse { generation }))
+        let generation = self.control.unbind(slot.clone(), by).await.map_err(status)?;
+        let daemons = self.control.towards(&slot, Towards::Gone(generation));
+        Ok(Response::new(proto::UnbindResponse { generation, daemons: daemons.iter().map(message::daemon).collect() }))
     }
 
     async fn rollback(&self, request: Request<proto::RollbackRequest>) -> Result<Response<proto::Slot>, Status> {
@@ -191,8 +193,16 @@ impl Plugins for PluginsService {
         &self, request: Request<proto::ProgressRequest>,
     ) -> Result<Response<Self::ProgressStream>, Status> {
         let admitted = admitted(&request)?.clone();
-        let proto::ProgressRequest { slot, generation } = request.into_inner();
-        let progress = self.control.progress(slot_name(&slot)?, generation).await.map_err(status)?;
+        let proto::ProgressRequest { slot, generation, gone } = request.into_inner();
+        let wanted = match (generation, gone) {
+            (Some(_), Some(_)) => {
+                let why = "give `generation` or `gone`, not both";
+                return Err(Fault::invalid("INVALID_ARGUMENT", why.to_owned()).into());
+            }
+            (Some(generation), None) => Some(Towards::Generation(generation)),
+            (None, gone) => gone.map(Towards::Gone),
+        };
+        let progress = self.control.progress(slot_name(&slot)?, wanted).await.map_err(status)?;
         let events =
             progress.map(|daemons| Ok(proto::ProgressEvent { daemons: daemons.iter().map(message::daemon).collect() }));
         Ok(Response::new(self.shared.bound(&admitted, events)?))

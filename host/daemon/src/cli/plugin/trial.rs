@@ -197,7 +197,17 @@ impl Trial {
 
 /// Whether the grant reaches nothing but what the trial's own host holds.
 fn is_within(grant: &Grant) -> bool {
-    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Marketplace)
+    matches!(
+        grant,
+        Grant::Storage
+            | Grant::Kv
+            | Grant::Discovery
+            | Grant::Config
+            | Grant::Db
+            | Grant::Event
+            | Grant::Sync
+            | Grant::Marketplace
+    )
 }
 
 fn by() -> Install {

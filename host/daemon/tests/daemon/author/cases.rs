@@ -82,11 +82,11 @@ fn a_component_is_measured_beside_the_one_that_is_the_measure() {
 
 /// A policy that asks its host for everything there is.
 const CURIOUS: &str = r#"//! Allows who is on a list, and writes down who asked.
-use platform_sdk::{Problem, auth, client::{config, kv}, log};
+use platform_sdk::{Problem, auth, client::{config, db, event, kv, sync}, log};
 
 struct Listed;
 
-platform_sdk::export!(auth::Policy for Listed, grants = ["config", "kv"]);
+platform_sdk::export!(auth::Policy for Listed, grants = ["config", "db", "event", "kv", "sync"]);
 
 impl auth::Policy for Listed {
     type Settings = ();
@@ -96,6 +96,23 @@ impl auth::Policy for Listed {
     }
 
     fn authorize(&self, request: &auth::Request<'_>) -> auth::Decision {
+        if let Some(id) = request.target.strip_prefix("/orders/") {
+            let order = db::get("shop", "orders", id).ok().flatten();
+            let status = order.as_ref().and_then(|order| db::field(&order.metadata, "status"));
+            let open = status.is_some_and(|status| *status == db::Value::Text("open".to_owned()));
+            return if open { auth::Decision::allow("open") } else { auth::Decision::deny("closed") };
+        }
+        if request.target == "/next" {
+            let placed = event::receive("orders", "billing", "", 1).unwrap_or_default();
+            let seen = event::json("order.seen", "").and_then(|event| event::publish("orders", &[event]));
+            let data = placed.first().map(|delivery| delivery.event.content.data.clone()).unwrap_or_default();
+            return auth::Decision::allow(format!("{} {}", String::from_utf8_lossy(&data), seen.is_ok()));
+        }
+        if request.target == "/busy" {
+            let lock = sync::get("orders").ok().flatten();
+            let holder = lock.and_then(|lock| lock.held.into_iter().next()).map(|place| place.holder);
+            return auth::Decision::allow(holder.unwrap_or_default());
+        }
         let allowed: Option<Vec<String>> = config::get("policy", "/allowed").unwrap_or_default();
         let team = kv::get(&format!("team/{}", request.subject)).ok().flatten();
         log::info!("asked", subject = request.subject);
@@ -146,6 +163,31 @@ name = "lenient"
 strict = false
 caller.subject = "bob"
 expect.decision = "allow"
+
+[[case]]
+name = "a record"
+ask.target = "/orders/o-1"
+host.db."shop/orders/o-1" = { metadata = { status = "open", total = 12.5, paid = false }, data = "two chairs" }
+expect = { decision = "allow", reason = "open" }
+
+[[case]]
+name = "no record"
+strict = false
+ask.target = "/orders/o-1"
+expect = { decision = "deny", reason = "closed", calls = ["db.get shop/orders/o-1"] }
+
+[[case]]
+name = "an event"
+ask.target = "/next"
+host.topics.orders = { events = [{ type = "order.placed", data = "two chairs" }], subscriptions = ["billing"] }
+host.calls = ["event.publish orders/order.seen"]
+expect = { decision = "allow", reason = "two chairs true" }
+
+[[case]]
+name = "a lock"
+ask.target = "/busy"
+host.locks.orders = "bob"
+expect = { decision = "allow", reason = "bob" }
 "#;
 
 #[test]
@@ -162,7 +204,7 @@ fn what_a_component_asks_its_host_is_given_and_watched() {
     assert_eq!(output.status.code(), Some(1), "{report}");
     let cases = report["cases"].as_array().unwrap();
     let passed: Vec<bool> = cases.iter().map(|case| case["passed"] == true).collect();
-    assert_eq!(passed, [true, true, true, false, true], "{report}");
+    assert_eq!(passed, [true, true, true, false, true, true, true, true, true], "{report}");
     let found = &cases[3]["differences"][0];
     assert_eq!((&found["what"], &found["got"]), (&json!("calls"), &json!(["kv.get team/bob"])), "{report}");
 

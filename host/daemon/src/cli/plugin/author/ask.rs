@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,16 +14,19 @@ use platform_base::clock;
 use platform_capability::{
     Call, CallContext, Caller, Name, SlotKind,
     auth::Facts,
+    db::{self, Content, Field},
     discovery::{Node as Registered, Registration},
+    event::{Start, SubscriptionSettings, TopicSettings},
     kv::{Condition, Expiry},
+    sync::{Mode, Want},
 };
 use platform_dataplane::{
-    Action, CallError, ConfigError, Edit, EventError, NewEvent, Plane, RouteError, SelectRequest, Witness,
+    Action, CallError, ConfigError, Edit, EventError, Keep, NewEvent, Plane, RouteError, SelectRequest, Witness,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::cases::{Case, Mocks, Node};
+use super::cases::{Case, Mocks, Node, Row, Topic};
 
 /// Time for one question.
 const TIME: Duration = Duration::from_secs(5);
@@ -73,6 +77,27 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
         let edited = plane.configurations().edit(&call, &Edit { value: &value, ..Edit::new(id, Action::Set) }).await;
         edited.map_err(|error| format!("`host.config.{id}`: {error}"))?;
     }
+    for (place, row) in &mocks.db {
+        let mut parts = place.splitn(3, '/').map(str::to_owned);
+        let (Some(database), Some(table), Some(id)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(format!("`host.db.{place}`: a record has a place such as `DATABASE/TABLE/ID`"));
+        };
+        let wrong = |error: &dyn Display| format!("`host.db.{place}`: {error}");
+        let content = content(row).map_err(|error| wrong(&error))?;
+        let write = db::Write { table, id, condition: db::Condition::Always, action: db::Action::Put(content) };
+        plane.db().commit(&call, &database, &[write]).await.map_err(|error| wrong(&error))?;
+    }
+    for (name, topic) in &mocks.topics {
+        let told = tell(plane, &call, name, topic).await;
+        told.map_err(|error| format!("`host.topics.{name}`: {error}"))?;
+    }
+    for (name, holder) in &mocks.locks {
+        let caller = Some(Arc::new(Caller { subject: holder.clone(), ..Caller::default() }));
+        let holders: Call = Arc::new(CallContext::new(caller, namespace, TIME));
+        let want = Want { mode: Mode::Exclusive, value: None };
+        let taken = plane.sync().acquire(&holders, name, &want, &Keep::Own(TTL_MS), clock::now()).await;
+        taken.map_err(|error| format!("`host.locks.{name}`: {error}"))?;
+    }
     for node in &mocks.nodes {
         let registration = Registration {
             service: node.service.clone(),
@@ -89,6 +114,50 @@ pub(super) async fn give(plane: &Plane, namespace: &Name, mocks: &Mocks) -> Resu
         };
         let registered = plane.discovery().register(&call, &registration, TTL_MS).await;
         registered.map_err(|error| format!("`host.nodes`, `{}`: {error}", node.id))?;
+    }
+    Ok(())
+}
+
+/// What a record is to hold.
+fn content(row: &Row) -> Result<Content, String> {
+    let field = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(text) => db::Value::Text(text.clone()),
+            Value::Number(number) => db::Value::Number(number.as_f64().unwrap_or_default()),
+            Value::Bool(boolean) => db::Value::Boolean(*boolean),
+            _ => return Err(format!("`metadata.{name}` is no text, number or boolean")),
+        };
+        Ok(Field { name: name.clone(), value })
+    };
+    let metadata = row.metadata.iter().map(field).collect::<Result<_, _>>()?;
+    Ok(Content { metadata, data: row.data.clone().into_bytes() })
+}
+
+/// Makes a topic with what it holds.
+async fn tell(plane: &Plane, call: &Call, name: &str, topic: &Topic) -> Result<(), CallError<EventError>> {
+    let events = plane.event();
+    let settings = TopicSettings { age_ms: None, count: None, bytes: None, window_ms: 0 };
+    events.put_topic(call, name, settings, true).await?;
+    for told in &topic.events {
+        let (content_type, data) = match &told.data {
+            Value::Null => (String::new(), String::new()),
+            Value::String(text) => ("text/plain".to_owned(), text.clone()),
+            json => ("application/json".to_owned(), json.to_string()),
+        };
+        let kind = told.kind.clone();
+        let event = NewEvent { kind, content_type, data: data.into_bytes(), ..NewEvent::default() };
+        events.publish(call, name, vec![event]).await?;
+    }
+    for subscription in &topic.subscriptions {
+        let settings = SubscriptionSettings {
+            types: Vec::new(),
+            fan_out: false,
+            ack_wait_ms: TTL_MS,
+            deliveries_max: 0,
+            dead_letter: format!("{name}.dead-letter"),
+            pending_max: 1000,
+        };
+        events.create_subscription(call, name, subscription, Start::Beginning, &settings).await?;
     }
     Ok(())
 }

@@ -82,10 +82,46 @@ pub(super) struct Mocks {
     pub(super) config: BTreeMap<String, Value>,
     /// Values by key.
     pub(super) kv: BTreeMap<String, String>,
+    /// Records of databases by place, such as `shop/orders/o-1`.
+    pub(super) db: BTreeMap<String, Row>,
+    /// Topics by name.
+    pub(super) topics: BTreeMap<String, Topic>,
+    /// Who holds locks, by name.
+    pub(super) locks: BTreeMap<String, String>,
     /// Nodes of services.
     pub(super) nodes: Vec<Node>,
     /// Further calls that are expected, such as `kv.put audit/*`.
     calls: Vec<String>,
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Row {
+    /// Texts, numbers and booleans by name.
+    pub(super) metadata: BTreeMap<String, Value>,
+    /// Its bytes.
+    pub(super) data: String,
+}
+
+/// What a topic holds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Topic {
+    /// Its events in order: `type` and `data`, text or JSON.
+    pub(super) events: Vec<Told>,
+    /// Subscriptions that begin with the first of them.
+    pub(super) subscriptions: Vec<String>,
+}
+
+/// An event of a topic.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) data: Value,
 }
 
 /// A node of a service.
@@ -175,6 +211,15 @@ impl Mocks {
         for (key, value) in &all.kv {
             self.kv.entry(key.clone()).or_insert_with(|| value.clone());
         }
+        for (place, row) in &all.db {
+            self.db.entry(place.clone()).or_insert_with(|| row.clone());
+        }
+        for (name, topic) in &all.topics {
+            self.topics.entry(name.clone()).or_insert_with(|| topic.clone());
+        }
+        for (name, holder) in &all.locks {
+            self.locks.entry(name.clone()).or_insert_with(|| holder.clone());
+        }
         self.nodes.extend(all.nodes.iter().cloned());
         self.calls.extend(all.calls.iter().cloned());
     }
@@ -184,6 +229,15 @@ impl Mocks {
         let given = match call.split_once(' ') {
             Some(("kv.get", key)) => self.kv.contains_key(key),
             Some(("config.get", place)) => self.config.contains_key(place.split('/').next().unwrap_or_default()),
+            Some(("db.get", place)) => self.db.contains_key(place),
+            Some(("db.find", table)) => {
+                self.db.keys().any(|place| place.strip_prefix(table).is_some_and(|rest| rest.starts_with('/')))
+            }
+            Some(("event.read", topic)) => self.topics.contains_key(topic),
+            Some(("event.receive", place)) => place.split_once('/').is_some_and(|(topic, subscription)| {
+                self.topics.get(topic).is_some_and(|topic| topic.subscriptions.iter().any(|name| name == subscription))
+            }),
+            Some(("sync.get" | "sync.acquire", name)) => self.locks.contains_key(name),
             Some(("discovery.get", service)) => self.nodes.iter().any(|node| node.service == service),
             _ => false,
         };
@@ -278,6 +332,9 @@ mod tests {
             opens = 8
             [host]
             kv.a = "all"
+            topics.orders = { events = [{ type = "order.placed", data = "two chairs" }], subscriptions = ["billing"] }
+            locks.orders = "bob"
+            db."shop/orders/o-1" = { metadata = { total = 12.5 }, data = "two chairs" }
             calls = ["kv.put audit/*"]
             [[case]]
             name = "one"
@@ -300,6 +357,17 @@ mod tests {
             ("kv.get c", false),
             ("kv.put audit/1", true),
             ("config.get x", false),
+            ("db.get shop/orders/o-1", true),
+            ("db.get shop/orders/o-2", false),
+            ("db.find shop/orders", true),
+            ("db.find shop/order", false),
+            ("sync.get orders", true),
+            ("sync.acquire others", false),
+            ("event.read orders", true),
+            ("event.read others", false),
+            ("event.receive orders/billing", true),
+            ("event.receive orders/shipping", false),
+            ("event.publish orders/order.paid", false),
         ] {
             assert_eq!(one.host.expects(call), expected, "{call}");
         }

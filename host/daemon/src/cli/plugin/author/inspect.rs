@@ -103,6 +103,11 @@ fn means(grant: &Grant) -> String {
         Grant::Kv => "reads and writes keys of the key-value store, in the caller's namespace".to_owned(),
         Grant::Discovery => "sees and registers services and their nodes, in the caller's namespace".to_owned(),
         Grant::Config => "reads configurations, without their secrets, in the caller's namespace".to_owned(),
+        Grant::Db => "reads and writes records of all databases, in the caller's namespace".to_owned(),
+        Grant::Event => {
+            "publishes events, and reads and takes those of all topics, in the caller's namespace".to_owned()
+        }
+        Grant::Sync => "takes locks and gives them up for the caller, in the caller's namespace".to_owned(),
         Grant::Marketplace => {
             "searches the marketplace and installs from it, with the rights of whoever asks for the page".to_owned()
         }

@@ -172,7 +172,17 @@ async fn tried(
 
 /// What a component has in every trial, and nobody outside can notice.
 fn is_harmless(grant: &Grant) -> bool {
-    matches!(grant, Grant::Storage | Grant::Kv | Grant::Discovery | Grant::Config | Grant::Wasi)
+    matches!(
+        grant,
+        Grant::Storage
+            | Grant::Kv
+            | Grant::Discovery
+            | Grant::Config
+            | Grant::Db
+            | Grant::Event
+            | Grant::Sync
+            | Grant::Wasi
+    )
 }
 
 /// Settings that a schema says are good: its first example, else the defaults of its members.

@@ -63,6 +63,9 @@ impl Stage {
             Grant::Kv if plugin.slot != SlotKind::KvStore => Some("kv-storage"),
             Grant::Config if plugin.slot != SlotKind::ConfigStore => Some("config-storage"),
             Grant::Discovery if plugin.slot != SlotKind::DiscoveryRegistry => Some("discovery-storage"),
+            Grant::Db if plugin.slot != SlotKind::DbStore => Some("db-storage"),
+            Grant::Event if plugin.slot != SlotKind::EventBroker => Some("event-storage"),
+            Grant::Sync if plugin.slot != SlotKind::SyncLock => Some("sync-storage"),
             _ => None,
         });
         for name in beside.collect::<BTreeSet<_>>() {
