@@ -184,11 +184,11 @@ pub(crate) async fn settle_grants(
 
 /// Waits until a slot is empty on every daemon, and prints what served until then.
 pub(crate) async fn settle_empty(
-    context: &Context, client: &Client, slot: String, mut unbound: UnbindResponse,
+    context: &Context, client: &Client, slot: &str, mut unbound: UnbindResponse,
 ) -> Result<Exit, Failure> {
     let mut late = None;
     if !unbound.daemons.is_empty() {
-        let wanted = ProgressRequest { slot: slot.clone(), generation: None, gone: Some(unbound.generation) };
+        let wanted = ProgressRequest { slot: slot.to_owned(), generation: None, gone: Some(unbound.generation) };
         late = follow(context, client, wanted, "have emptied it", &mut unbound.daemons).await.err();
     }
     let human = || format!("`{slot}` is empty; it was at generation {}", unbound.generation);

@@ -357,7 +357,7 @@ async fn unbind(context: &Context, which: OfSlot) -> Result<Exit, Failure> {
     let client = context.connect().await?;
     let message = UnbindRequest { slot: which.slot.clone() };
     let gone = client.call(client.plugins().unbind(client.request(TIMEOUT, message))).await?;
-    bind::settle_empty(context, &client, which.slot, gone).await
+    bind::settle_empty(context, &client, &which.slot, gone).await
 }
 
 async fn rollback(context: &Context, arguments: Rollback) -> Result<Exit, Failure> {
