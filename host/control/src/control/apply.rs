@@ -25,6 +25,8 @@ use crate::{
 const CONFIG: &str = "config";
 /// Prefix of remembered bindings.
 const BINDING: &str = "binding:";
+/// What is remembered of a binding that a file is about to lose; no binding comes to it.
+const WITHDRAWN: &str = "";
 /// Prefix of remembered grants.
 const GRANTS: &str = "grants:";
 
@@ -210,28 +212,35 @@ impl Control {
         let view = self.state.view();
         let gone = view.declared_with(self.declarer(), BINDING).filter_map(|slot| slot.parse::<SlotName>().ok());
         for slot in gone.filter(|slot| !declared.contains(slot)) {
-            let current = view.slot(&slot).current;
-            let entry = format!("{BINDING}{slot}");
-            let declared_elsewhere = view.declared_anywhere(&entry).count() > 1;
-            if !declared_elsewhere && current.is_some_and(|current| current.bound_by == CONFIG) {
-                let result = self.unbind_now(&slot).await;
-                self.audit
-                    .note(CONFIG, "unbind", &slot.to_string(), &result, |last| format!("generation {last}"))
-                    .await;
-                match result {
-                    Ok(_) => applied.changes.push(Change::Unbound(slot.clone())),
-                    Err(error) => {
-                        applied.problems.push((format!("binding of `{slot}`"), error));
-                        continue;
-                    }
-                }
-            }
-            let forget = |_: &_| Ok(vec![Edit::RemoveDeclared(self.declarer().to_owned(), entry.clone())]);
-            let forgotten = self.state.commit(forget).await;
-            if let Err(error) = forgotten {
+            if let Err(error) = self.forget_binding(&slot, &mut applied.changes).await {
                 applied.problems.push((format!("binding of `{slot}`"), error));
             }
         }
+    }
+
+    /// First it is said that the file declares the slot no more, then looked whether any does: of daemons that lose an entry at the
+    /// same time the last one finds that none is left. What is said is taken back in the end, so that a daemon that was
+    /// stopped meanwhile goes on when it starts.
+    async fn forget_binding(&self, slot: &SlotName, changes: &mut Vec<Change>) -> Result<()> {
+        let entry = format!("{BINDING}{slot}");
+        self.remember(entry.clone(), WITHDRAWN.to_owned()).await?;
+        loop {
+            let view = self.state.fresh().await?;
+            let is_declared = view.declared_anywhere(&entry).any(|meaning| meaning != WITHDRAWN);
+            if is_declared || view.slot(slot).current.is_none_or(|current| current.bound_by != CONFIG) {
+                break;
+            }
+            let result = self.unbind_now(slot).await;
+            if matches!(result, Err(Error::Changed(_) | Error::NotBound(_))) {
+                // Another daemon found the same.
+                continue;
+            }
+            self.audit.note(CONFIG, "unbind", &slot.to_string(), &result, |last| format!("generation {last}")).await;
+            result?;
+            changes.push(Change::Unbound(slot.clone()));
+        }
+        let forget = |_: &_| Ok(vec![Edit::RemoveDeclared(self.declarer().to_owned(), entry.clone())]);
+        self.state.commit(forget).await
     }
 }
 

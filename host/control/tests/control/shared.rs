@@ -168,3 +168,28 @@ async fn the_same_file_on_both_is_applied_once() {
     assert!(two.control.apply(empty(&places[1])).await.unwrap().changes.is_empty());
     assert_eq!(one.control.slot(&slot()).unwrap().binding.generation, 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_goes_from_all_files_at_once_leaves_nothing_bound() {
+    let places = Place::two();
+    let (one, two) = (places[0].join().await, places[1].join().await);
+    let text =
+        "[[plugin]]\nname = \"old\"\npath = \"old.wasm\"\n\n[[binding]]\nslot = \"kv.store\"\nplugins = [\"old\"]\n";
+    for place in &places {
+        fs::write(place.path().join("old.wasm"), Guest::kv("old", "0.1.0", 1).component()).unwrap();
+    }
+    let file = |text, place: &Place| Declaration::parse(text, place.path()).unwrap();
+    for _ in 0..20 {
+        for (daemon, place) in [(&one, &places[0]), (&two, &places[1])] {
+            let applied = daemon.control.apply(file(text, place)).await.unwrap();
+            assert!(applied.problems.is_empty(), "{applied:?}");
+        }
+        assert!(one.generation("kv.store") > 0);
+        let (first, second) =
+            tokio::join!(one.control.apply(file("", &places[0])), two.control.apply(file("", &places[1])));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(first.problems.is_empty() && second.problems.is_empty(), "{first:?} {second:?}");
+        follows(&one, "kv.store", 0).await;
+        follows(&two, "kv.store", 0).await;
+    }
+}
