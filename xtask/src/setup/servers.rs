@@ -105,7 +105,7 @@ pub(crate) fn servers(workspace: &Workspace, report: &Report) -> Result<()> {
         return Ok(());
     }
     report.step("install the servers that tests use", || {
-        let packages: BTreeSet<&str> = missing.iter().filter_map(|server| server.from_the_system()).collect();
+        let packages: BTreeSet<&str> = missing.iter().filter_map(|server| server.system_package()).collect();
         let packages: Vec<&str> = packages.into_iter().collect();
         if !packages.is_empty() {
             report.note(format!("apt-get install {}", packages.join(" ")));
@@ -146,7 +146,7 @@ fn missing(workspace: &Workspace) -> Vec<&'static Server> {
 
 impl Server {
     /// The package of the distribution that it is, or that its installer is missing.
-    fn from_the_system(&self) -> Option<&'static str> {
+    fn system_package(&self) -> Option<&'static str> {
         match self.source {
             Source::Apt(package) | Source::Library { package, .. } => Some(package),
             Source::Python { .. } => {
