@@ -48,13 +48,13 @@ fn write(folder: &Path) -> Result<()> {
         let planted = number % PLANTED == 0;
         let target = if planted { "/closed".to_owned() } else { format!("/open/{}", number % 100) };
         let decision = Decision {
-            interface: INTERFACE.to_owned(),
-            slot: "auth.policy".to_owned(),
+            interface: INTERFACE.into(),
+            slot: "auth.policy".into(),
             time_ns: now + number,
-            namespace: "default".to_owned(),
+            namespace: "default".into(),
             caller: Some(Asker { subject: format!("user-{}", number % 1000), ..Asker::default() }),
-            action: "GET".to_owned(),
-            target,
+            action: "GET".into(),
+            target: target.into(),
             headers: [("accept", "*/*"), ("host", "shop.example"), ("user-agent", "bench")].into_iter().collect(),
             attributes: [("gateway", "envoy"), ("host", "shop.example"), ("method", "GET")].into_iter().collect(),
             outcome: DecisionOutcome { allowed: true, status: 200, ..DecisionOutcome::default() },

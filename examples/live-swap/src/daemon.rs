@@ -33,12 +33,12 @@ impl Interceptor for Token {
 /// Caches that fill up within a run, so that memory comes to rest.
 const SETTINGS: &str = "\
 [storage]
-memtable_bytes = 1048576
+memtable_bytes = 262144
 cache_bytes = 2097152
 
 [engine]
 instances_warm_per_core = 8
-compile_cache_mib_max = 2
+compile_cache_mib_max = 1
 ";
 
 /// A running daemon.

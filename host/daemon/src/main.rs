@@ -16,6 +16,5 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::settle();
     cli::run(std::env::args_os())
 }

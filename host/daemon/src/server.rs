@@ -24,7 +24,7 @@ use self::{
     reload::Reload,
     signals::{Asked, Signals},
 };
-use crate::{cli::Global, settings::LogFormat};
+use crate::{allocator, cli::Global, settings::LogFormat};
 
 /// Exit code of a daemon that was told twice to stop.
 const IMPATIENCE: u8 = 130;
@@ -84,6 +84,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> ExitCode {
 }
 
 fn serve(global: &Global, arguments: &Arguments) -> Result<ExitCode, StartError> {
+    allocator::settle();
     let configuration = Configuration::gather(global, arguments)?;
     logging::start(&configuration.settings.log)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();

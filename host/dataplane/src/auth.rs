@@ -91,15 +91,15 @@ impl Auth {
 
 impl Check<'_> {
     /// The question and what it came to, to be kept.
-    fn decision(&self, slot: &SlotName, verdict: &Verdict) -> Decision {
+    fn decision(&self, slot: &SlotName, verdict: &Verdict) -> Decision<'static> {
         Decision {
-            interface: INTERFACE.to_owned(),
-            slot: slot.to_string(),
+            interface: INTERFACE.into(),
+            slot: slot.to_string().into(),
             time_ns: self.call.time_ns,
-            namespace: self.call.namespace.to_string(),
+            namespace: self.call.namespace.to_string().into(),
             caller: self.call.caller.as_deref().map(Asker::from),
-            action: self.action.to_owned(),
-            target: self.target.to_owned(),
+            action: self.action.to_owned().into(),
+            target: self.target.to_owned().into(),
             headers: self.facts.headers().iter().collect(),
             attributes: self.facts.attributes().iter().collect(),
             redacted: BTreeSet::new(),

@@ -91,7 +91,7 @@ pub enum RecorderError {
 #[derive(Debug)]
 pub struct Recorder {
     sample_percent: f64,
-    queue: mpsc::Sender<Decision>,
+    queue: mpsc::Sender<Decision<'static>>,
     files: Files,
     counts: Arc<RecorderCounts>,
 }
@@ -127,16 +127,10 @@ pub struct Decisions {
 
 impl Decisions {
     /// Reads them. What a crash left half written is passed over.
-    pub fn read(lines: impl AsRef<[u8]> + Send) -> impl Iterator<Item = Decision> + Send {
-        let mut begin = 0;
-        std::iter::from_fn(move || {
-            let rest = lines.as_ref().get(begin..).filter(|rest| !rest.is_empty())?;
-            let line = rest.split_inclusive(|byte| *byte == b'\n').next()?;
-            begin += line.len();
-            // Text that is known to be UTF-8 is not looked at again piece by piece.
-            Some(std::str::from_utf8(line).ok().and_then(|line| serde_json::from_str(line).ok()))
-        })
-        .flatten()
+    pub fn read(lines: &[u8]) -> impl Iterator<Item = Decision<'_>> + Send {
+        // Text that is known to be UTF-8 is not looked at again piece by piece.
+        let texts = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        texts.filter_map(|line| serde_json::from_str(line).ok())
     }
 }
 
@@ -164,7 +158,7 @@ impl Recorder {
     }
 
     /// Keeps a decision, unless more come than can be written.
-    pub(crate) fn keep(&self, decision: Decision) {
+    pub(crate) fn keep(&self, decision: Decision<'static>) {
         if self.queue.try_send(decision).is_err() {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }

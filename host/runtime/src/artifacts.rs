@@ -191,6 +191,7 @@ impl Artifacts {
 
     fn compile(&self, path: &Path, wasm: &[u8]) -> wasmtime::Result<Component> {
         let code = self.engine.wasmtime().precompile_component(wasm)?;
+        give_back();
         if let Err(error) = self.write(path, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled component could not be kept");
             // SAFETY: the bytes come from this engine's own compiler, one line above.
@@ -233,6 +234,21 @@ impl Artifacts {
     }
 }
 
+/// Gives the system back what compiling took. It comes in many small pieces, and the allocator keeps them all when others
+/// that stay were placed behind them in the meantime.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    // SAFETY: the function has no conditions and takes the allocator's own locks.
+    #[expect(unsafe_code, reason = "the allocator is told in C")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
+
 /// What the variants begin with that are snapshots.
 const SNAPSHOT: &str = "snapshot-";
 
@@ -255,7 +271,7 @@ impl fmt::Debug for Artifacts {
 /// Bounded: when it is full it starts over.
 #[derive(Debug)]
 pub(crate) struct IncrementalCache {
-    functions: DashMap<Vec<u8>, Vec<u8>>,
+    functions: DashMap<Box<[u8]>, Box<[u8]>>,
     bytes: AtomicUsize,
     bytes_max: usize,
 }
@@ -268,7 +284,7 @@ impl IncrementalCache {
 
 impl wasmtime::CacheStore for IncrementalCache {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
-        self.functions.get(key).map(|value| Cow::Owned(value.clone()))
+        self.functions.get(key).map(|value| Cow::Owned(value.to_vec()))
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
@@ -280,7 +296,7 @@ impl wasmtime::CacheStore for IncrementalCache {
             self.functions.clear();
             self.bytes.store(size, Ordering::Relaxed);
         }
-        self.functions.insert(key.to_vec(), value);
+        self.functions.insert(key.into(), value.into_boxed_slice());
         true
     }
 }

@@ -7,6 +7,8 @@
 //! Invariant: no more calls run than `concurrency` and no more wait than `queue`; an instance that faulted, or was left
 //! half way, is dropped; a guest that faults in a row rests for longer and longer, and is never given up.
 
+mod warm;
+
 use std::{
     fmt,
     future::Future,
@@ -23,6 +25,7 @@ use platform_base::{clock, worker};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
+use self::warm::Warm;
 use crate::{fault::Fault, function::Function, instance::Instance, template::Template};
 
 /// How instances are used.
@@ -66,10 +69,7 @@ pub struct Pool<T: 'static> {
 
 /// Warm instances of one worker, on a cache line of their own.
 #[repr(align(128))]
-struct Shelf<T: 'static>(Mutex<Vec<Instance<T>>>);
-
-/// Instances that one worker keeps; what is over is dropped.
-const SHELF_MAX: usize = 64;
+struct Shelf<T: 'static>(Mutex<Warm<Instance<T>>>);
 
 impl<T: Send + 'static> Pool<T> {
     /// A pool over `template`.
@@ -136,7 +136,7 @@ impl<T: Send + 'static> Pool<T> {
     /// of its own.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);
-        self.shelves.iter().for_each(|shelf| shelf.0.lock().clear());
+        self.shelves.iter().for_each(|shelf| *shelf.0.lock() = Warm::default());
     }
 
     /// Undoes [`Self::retire`].
@@ -182,7 +182,7 @@ impl<T: Send + 'static> Pool<T> {
         };
         let kept = match self.mode {
             Mode::Fresh => None,
-            Mode::Reused | Mode::Single => self.shelf().0.lock().pop(),
+            Mode::Reused | Mode::Single => self.shelf().0.lock().take(),
         };
         let instance = match kept {
             Some(instance) => instance,
@@ -231,9 +231,9 @@ impl<T: Send + 'static> Pool<T> {
     fn put(&self, instance: Instance<T>) {
         let mut shelf = self.shelf().0.lock();
         // Looked at under the lock: `retire` sets it first and clears the shelf under the lock.
-        if shelf.len() < SHELF_MAX && !self.retired.load(Ordering::SeqCst) {
-            shelf.push(instance);
-        }
+        let dropped = if self.retired.load(Ordering::SeqCst) { vec![instance] } else { shelf.put(instance) };
+        drop(shelf);
+        drop(dropped);
     }
 }
 
@@ -336,7 +336,7 @@ impl<T: Send + 'static> Held<'_, T> {
     /// The instance that holds the state, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Instance<T>> {
-        self.pool.shelves.iter().find_map(|shelf| shelf.0.lock().pop())
+        self.pool.shelves.iter().find_map(|shelf| shelf.0.lock().take())
     }
 
     /// Gives the instance back, for when its state stays.

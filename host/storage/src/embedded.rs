@@ -11,11 +11,14 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, compaction::Leveled};
 use parking_lot::RwLock;
 
 use crate::{
@@ -136,8 +139,12 @@ struct Spaces {
 impl Spaces {
     fn open(database: &Database, options: &Options) -> fjall::Result<Self> {
         let open = |space: Space| {
-            database
-                .keyspace(space.name(), || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes))
+            database.keyspace(space.name(), || {
+                // What makes a table file of others holds all that goes into it in memory until it is done.
+                let tables = Leveled::default().with_table_target_size(options.memtable_bytes);
+                let made = KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+                made.compaction_strategy(Arc::new(tables))
+            })
         };
         Ok(Self {
             names: open(Space::Names)?,

@@ -26,7 +26,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Bytes of the block cache of embedded storage.
     pub cache_bytes: u64,
-    /// Bytes that each of the five keyspaces of embedded storage gathers in memory before it writes a table file.
+    /// Bytes that each of the five keyspaces of embedded storage gathers in memory before it writes a table file, and largest size of
+    /// one that is made of others. As it was when the store was made.
     pub memtable_bytes: u64,
     /// Where time comes from.
     pub clock: Clock,

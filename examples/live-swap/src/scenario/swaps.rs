@@ -171,15 +171,15 @@ async fn bind(
     Ok(())
 }
 
-/// The middle of several measurements, so that one call's buffers don't decide.
+/// What the daemon holds at the least over two seconds: what stays, without what a call, a compilation or the store's
+/// housekeeping has for a moment.
 async fn resident(daemon: &Daemon) -> Result<u64> {
-    let mut measured = Vec::new();
-    for _ in 0..9 {
-        measured.push(daemon.process.resident_bytes()?);
+    let mut least = u64::MAX;
+    for _ in 0..40 {
+        least = least.min(daemon.process.resident_bytes()?);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    measured.sort_unstable();
-    measured.get(measured.len() / 2).copied().context("memory was not measured")
+    Ok(least)
 }
 
 /// Everything that uses the platform while it is exchanged.

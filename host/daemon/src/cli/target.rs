@@ -15,6 +15,8 @@ use crate::{cli::Global, place, words};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a silent connection is looked after, so that a watch notices a daemon that went without a word.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// What the daemon may send of large answers before it hears that they were taken.
+const WINDOW_BYTES: u32 = 1 << 20;
 /// Largest token file that is read.
 const TOKEN_BYTES: u64 = 64 << 10;
 
@@ -61,6 +63,8 @@ impl Target {
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             .tcp_nodelay(true);
         endpoint.connect().await.map_err(|error| {
             let why = root_cause(&error);

@@ -1,6 +1,6 @@
 //! [`Decision`]: what was asked and what it came to, as it is kept.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use platform_capability::Caller;
 use serde::{Deserialize, Serialize};
@@ -11,25 +11,30 @@ use crate::auth::Verdict;
 /// Stands where a value was left out.
 pub const REDACTED: &str = "redacted";
 
-/// A decision that a slot made. What is empty is not written.
+/// A decision that a slot made. What is empty is not written. Texts can be those of the line that it is read from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// The interface that was asked, with its version.
-    pub interface: String,
+    #[serde(borrow)]
+    pub interface: Cow<'a, str>,
     /// The slot.
-    pub slot: String,
+    #[serde(borrow)]
+    pub slot: Cow<'a, str>,
     /// When it was asked: unix time in nanoseconds.
     pub time_ns: u64,
     /// Namespace that it was asked in.
-    pub namespace: String,
+    #[serde(borrow)]
+    pub namespace: Cow<'a, str>,
     /// The verified caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<Asker>,
     /// HTTP method, or the action that was named.
-    pub action: String,
+    #[serde(borrow)]
+    pub action: Cow<'a, str>,
     /// Path without query, or the resource that was named.
-    pub target: String,
+    #[serde(borrow)]
+    pub target: Cow<'a, str>,
     /// Headers of the request.
     #[serde(skip_serializing_if = "Named::is_empty")]
     pub headers: Named,
@@ -40,7 +45,8 @@ pub struct Decision {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub redacted: BTreeSet<String>,
     /// What it came to.
-    pub outcome: Outcome,
+    #[serde(borrow)]
+    pub outcome: Outcome<'a>,
 }
 
 /// A caller.
@@ -60,11 +66,12 @@ pub struct Asker {
 /// What a decision came to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Outcome {
+pub struct Outcome<'a> {
     /// Whether the request may pass.
     pub allowed: bool,
     /// Why.
-    pub reason: String,
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
     /// HTTP status of a denial; 200 for what is allowed.
     pub status: u16,
     /// Headers set on the request that passes.
@@ -77,12 +84,13 @@ pub struct Outcome {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<(String, String)>,
     /// The component that decided; empty when none did.
-    pub decided_by: String,
+    #[serde(borrow)]
+    pub decided_by: Cow<'a, str>,
     /// The generation that decided.
     pub generation: u64,
     /// Kind of the fault that decided; empty when none did.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub fault: String,
+    #[serde(borrow, skip_serializing_if = "str::is_empty")]
+    pub fault: Cow<'a, str>,
 }
 
 impl From<&Caller> for Asker {
@@ -99,18 +107,18 @@ impl From<Asker> for Caller {
     }
 }
 
-impl From<&Verdict> for Outcome {
+impl From<&Verdict> for Outcome<'_> {
     fn from(verdict: &Verdict) -> Self {
         Self {
             allowed: verdict.allowed,
-            reason: verdict.reason.clone(),
+            reason: verdict.reason.clone().into(),
             status: verdict.status,
             set_headers: verdict.set_headers.clone(),
             remove_headers: verdict.remove_headers.clone(),
             response_headers: verdict.response_headers.clone(),
-            decided_by: verdict.decided_by.as_deref().unwrap_or_default().to_owned(),
+            decided_by: verdict.decided_by.as_deref().unwrap_or_default().to_owned().into(),
             generation: verdict.generation,
-            fault: verdict.fault.unwrap_or_default().to_owned(),
+            fault: verdict.fault.unwrap_or_default().into(),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use platform_base::clock;
-use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use tokio::{io::AsyncWriteExt, sync::mpsc, time::timeout};
 
 use super::{Decision, Decisions, RecorderCounts, Wanted, redaction::Redaction};
@@ -132,7 +132,7 @@ impl Files {
                 lines => lines?,
             };
             while let Some(line) = lines.next()? {
-                let Ok(head) = serde_json::from_slice::<Head<'_>>(line) else { continue };
+                let Some(head) = Head::read(line).filter(|_| line.ends_with(b"\n")) else { continue };
                 bytes += line.len();
                 if head.slot == slot && head.time_ns >= wanted.since_ns {
                     page.lines.extend_from_slice(line);
@@ -149,11 +149,46 @@ impl Files {
 }
 
 /// What tells whether a decision is wanted.
-#[derive(Deserialize)]
 struct Head<'a> {
-    #[serde(borrow)]
     slot: Cow<'a, str>,
     time_ns: u64,
+}
+
+impl<'a> Head<'a> {
+    /// Reads no more of a line than holds it: the rest is for whoever asked for the decision.
+    fn read(line: &'a [u8]) -> Option<Self> {
+        let mut head = None;
+        // Left in its middle, the object is taken for a broken one: what counts is what was found until then.
+        let _ = serde_json::Deserializer::from_slice(line).deserialize_map(Members(&mut head));
+        head
+    }
+}
+
+/// Goes through the members of a decision until its head is found.
+struct Members<'h, 'a>(&'h mut Option<Head<'a>>);
+
+impl<'a> Visitor<'a> for Members<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a decision")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        let (mut slot, mut time_ns) = (None, None);
+        while let Some(name) = members.next_key::<&str>()? {
+            match name {
+                "slot" => slot = Some(members.next_value()?),
+                "time_ns" => time_ns = Some(members.next_value()?),
+                _ => drop(members.next_value::<IgnoredAny>()?),
+            }
+            if let (Some(slot), Some(time_ns)) = (&mut slot, time_ns) {
+                *self.0 = Some(Head { slot: std::mem::take(slot), time_ns });
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The lines of a file from a place on.
@@ -204,7 +239,7 @@ impl Writer {
 
     /// Writes what comes until `cancelled`, and then what waits.
     pub(super) async fn run(
-        mut self, mut decisions: mpsc::Receiver<Decision>, cancelled: impl Future<Output = ()> + Send,
+        mut self, mut decisions: mpsc::Receiver<Decision<'static>>, cancelled: impl Future<Output = ()> + Send,
     ) {
         tokio::pin!(cancelled);
         let mut batch = Vec::with_capacity(BATCH);
@@ -226,7 +261,7 @@ impl Writer {
         }
     }
 
-    async fn keep(&mut self, batch: &mut Vec<Decision>) {
+    async fn keep(&mut self, batch: &mut Vec<Decision<'static>>) {
         let came = u64::try_from(batch.len()).unwrap_or_default();
         let (text, written) = self.text(batch);
         let kept = match self.write(&text).await {
@@ -243,7 +278,7 @@ impl Writer {
     }
 
     /// The lines of decisions, and how many there are: those that are too large are left out.
-    fn text(&self, batch: &mut Vec<Decision>) -> (Vec<u8>, u64) {
+    fn text(&self, batch: &mut Vec<Decision<'static>>) -> (Vec<u8>, u64) {
         let (mut text, mut written) = (Vec::new(), 0);
         for mut decision in batch.drain(..) {
             self.redaction.apply(&mut decision);
@@ -291,7 +326,7 @@ mod tests {
     use super::*;
 
     fn line(slot: &str, time_ns: u64, target: &str) -> String {
-        let decision = Decision { slot: slot.to_owned(), time_ns, target: target.to_owned(), ..Decision::default() };
+        let decision = Decision { slot: slot.into(), time_ns, target: target.into(), ..Decision::default() };
         serde_json::to_string(&decision).unwrap() + "\n"
     }
 
@@ -300,7 +335,7 @@ mod tests {
     }
 
     fn targets(page: &Decisions) -> Vec<String> {
-        Decisions::read(&page.lines).map(|decision| decision.target).collect()
+        Decisions::read(&page.lines).map(|decision| decision.target.into_owned()).collect()
     }
 
     fn files(keep_bytes: u64) -> (tempfile::TempDir, Files) {
@@ -369,15 +404,15 @@ mod tests {
         let count = 2_000;
         for number in 0..count {
             let decision = Decision {
-                slot: "auth.policy".to_owned(),
+                slot: "auth.policy".into(),
                 time_ns: number,
-                target: "x".repeat(100),
+                target: "x".repeat(100).into(),
                 headers: [("cookie", format!("secret-{number}"))].into_iter().collect(),
                 ..Decision::default()
             };
             queue.send(decision).await.unwrap();
         }
-        let large = Decision { target: "x".repeat(LINE_BYTES), ..Decision::default() };
+        let large = Decision { target: "x".repeat(LINE_BYTES).into(), ..Decision::default() };
         queue.send(large).await.unwrap();
         drop(queue);
         assert_eq!(tasks.join(Duration::from_secs(60)).await.len(), 0, "what waits is written at the end");

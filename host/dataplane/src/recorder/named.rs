@@ -80,6 +80,10 @@ impl<'de> Deserialize<'de> for Named {
     }
 }
 
+/// What the headers of most requests come to, so that room for them is made once.
+const TEXT_BYTES: usize = 256;
+const PAIRS: usize = 8;
+
 struct Pairs;
 
 impl<'de> Visitor<'de> for Pairs {
@@ -90,7 +94,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Named, A::Error> {
-        let mut named = Named::default();
+        let mut named = Named { text: String::with_capacity(TEXT_BYTES), ends: Vec::with_capacity(PAIRS) };
         while let Some(end) = pairs.next_key_seed(Push(&mut named.text))? {
             let value = pairs.next_value_seed(Push(&mut named.text))?;
             named.ends.push((end, value));

@@ -41,7 +41,7 @@ impl Redaction {
     }
 
     /// Leaves values out of a decision, and says there which.
-    pub(super) fn apply(&self, decision: &mut Decision) {
+    pub(super) fn apply(&self, decision: &mut Decision<'_>) {
         let mut redacted = BTreeSet::new();
         let Decision { headers, attributes, .. } = decision;
         for (kind, facts, names) in [("header", headers, &self.headers), ("attribute", attributes, &self.attributes)] {
@@ -65,7 +65,7 @@ impl Redaction {
         decision.redacted = redacted;
     }
 
-    fn outcome(&self, outcome: &mut Outcome) {
+    fn outcome(&self, outcome: &mut Outcome<'_>) {
         for (name, value) in outcome.set_headers.iter_mut().chain(&mut outcome.response_headers) {
             if self.headers.contains(&name.to_ascii_lowercase()) {
                 REDACTED.clone_into(value);

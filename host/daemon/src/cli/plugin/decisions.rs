@@ -165,12 +165,12 @@ pub(super) enum Page {
 
 impl Page {
     /// Reads them.
-    pub(super) fn read(self) -> impl Iterator<Item = kept::Decision> + Send {
+    pub(super) fn read(&self) -> impl Iterator<Item = kept::Decision<'_>> + Send {
         let (lines, told) = match self {
-            Self::Lines(lines) => (lines, Vec::new()),
-            Self::Decisions(decisions) => (Bytes::new(), decisions),
+            Self::Lines(lines) => (lines.as_ref(), [].as_slice()),
+            Self::Decisions(decisions) => ([].as_slice(), decisions.as_slice()),
         };
-        kept::Decisions::read(lines).chain(told.into_iter().map(as_kept))
+        kept::Decisions::read(lines).chain(told.iter().cloned().map(as_kept))
     }
 }
 
@@ -216,30 +216,30 @@ fn decisions_of(
 }
 
 /// A decision as a daemon keeps it.
-fn as_kept(told: Decision) -> kept::Decision {
+fn as_kept<'a>(told: Decision) -> kept::Decision<'a> {
     let headers = |headers: Vec<HeaderValue>| headers.into_iter().map(|header| (header.name, header.value)).collect();
     let outcome = told.outcome.unwrap_or_default();
     kept::Decision {
-        interface: told.interface,
-        slot: told.slot,
+        interface: told.interface.into(),
+        slot: told.slot.into(),
         time_ns: told.time.map_or(0, nanoseconds),
-        namespace: told.namespace,
+        namespace: told.namespace.into(),
         caller: told.caller.map(asker),
-        action: told.action,
-        target: told.target,
+        action: told.action.into(),
+        target: told.target.into(),
         headers: told.headers.into_iter().collect(),
         attributes: told.attributes.into_iter().collect(),
         redacted: told.redacted.into_iter().collect(),
         outcome: kept::DecisionOutcome {
             allowed: outcome.allowed,
-            reason: outcome.reason,
+            reason: outcome.reason.into(),
             status: u16::try_from(outcome.status).unwrap_or_default(),
             set_headers: headers(outcome.set_headers),
             remove_headers: outcome.remove_headers,
             response_headers: headers(outcome.response_headers),
-            decided_by: outcome.decided_by,
+            decided_by: outcome.decided_by.into(),
             generation: outcome.generation,
-            fault: outcome.fault,
+            fault: outcome.fault.into(),
         },
     }
 }

@@ -44,15 +44,15 @@ pub(super) async fn page(
     })
 }
 
-fn decision(kept: Decision) -> proto::Decision {
+fn decision(kept: Decision<'_>) -> proto::Decision {
     proto::Decision {
-        interface: kept.interface,
-        slot: kept.slot,
+        interface: kept.interface.into_owned(),
+        slot: kept.slot.into_owned(),
         time: Some((UNIX_EPOCH + Duration::from_nanos(kept.time_ns)).into()),
-        namespace: kept.namespace,
+        namespace: kept.namespace.into_owned(),
         caller: kept.caller.map(asker),
-        action: kept.action,
-        target: kept.target,
+        action: kept.action.into_owned(),
+        target: kept.target.into_owned(),
         headers: kept.headers.to_map().into_iter().collect(),
         attributes: kept.attributes.to_map().into_iter().collect(),
         redacted: kept.redacted.into_iter().collect(),
@@ -65,19 +65,19 @@ fn asker(asker: Asker) -> proto::Asker {
     proto::Asker { subject: asker.subject, roles, claims: Some(object(&asker.claims)) }
 }
 
-fn outcome(outcome: DecisionOutcome) -> proto::Outcome {
+fn outcome(outcome: DecisionOutcome<'_>) -> proto::Outcome {
     let headers = |headers: Vec<(String, String)>| {
         headers.into_iter().map(|(name, value)| proto::HeaderValue { name, value }).collect()
     };
     proto::Outcome {
         allowed: outcome.allowed,
-        reason: outcome.reason,
+        reason: outcome.reason.into_owned(),
         status: outcome.status.into(),
         set_headers: headers(outcome.set_headers),
         remove_headers: outcome.remove_headers,
         response_headers: headers(outcome.response_headers),
-        decided_by: outcome.decided_by,
+        decided_by: outcome.decided_by.into_owned(),
         generation: outcome.generation,
-        fault: outcome.fault,
+        fault: outcome.fault.into_owned(),
     }
 }

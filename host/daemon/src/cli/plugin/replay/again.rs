@@ -21,9 +21,9 @@ const TIME: Duration = Duration::from_secs(5);
 
 /// A decision that was asked again.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct Again<'a> {
     /// As it was kept.
-    pub(super) decision: Decision,
+    pub(super) decision: Decision<'a>,
     /// What it would come to; none when it was asked through an interface that is not known here.
     pub(super) verdict: Option<Verdict>,
     /// Whether the component asked for a header or an attribute that was left out.
@@ -68,7 +68,7 @@ impl Facts for Kept {
 }
 
 /// Asks the only policy of `plane`.
-pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
+pub(super) async fn ask<'a>(plane: &Plane, mut decision: Decision<'a>) -> Again<'a> {
     if decision.interface != INTERFACE {
         return Again { decision, verdict: None, asked_redacted: false };
     }
@@ -82,7 +82,7 @@ pub(super) async fn ask(plane: &Plane, mut decision: Decision) -> Again {
         caller: decision.caller.take().map(|caller| Arc::new(caller.into())),
         time_ns: decision.time_ns,
         reads_only: true,
-        ..CallContext::host(decision.namespace.as_str().into(), TIME)
+        ..CallContext::host(decision.namespace.as_ref().into(), TIME)
     };
     let call = Arc::new(call);
     let told = Arc::clone(&facts) as Arc<dyn Facts>;
@@ -106,7 +106,7 @@ fn headers_differ(kept: &[(String, String)], now: &[(String, String)]) -> bool {
 }
 
 /// Whether a gateway would have done something else with the headers.
-pub(super) fn other_headers(kept: &DecisionOutcome, now: &Verdict) -> bool {
+pub(super) fn other_headers(kept: &DecisionOutcome<'_>, now: &Verdict) -> bool {
     let removed = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<BTreeSet<_>>();
     headers_differ(&kept.set_headers, &now.set_headers)
         || headers_differ(&kept.response_headers, &now.response_headers)

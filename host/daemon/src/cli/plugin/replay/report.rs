@@ -161,7 +161,7 @@ impl Report {
     }
 
     /// Takes note of a decision.
-    pub(super) fn add(&mut self, again: Again) {
+    pub(super) fn add(&mut self, again: Again<'_>) {
         let Again { decision, verdict, asked_redacted } = again;
         let Some(verdict) = verdict else {
             self.unknown += 1;
@@ -185,7 +185,7 @@ impl Report {
             before: told(&outcome.fault, outcome.allowed, outcome.status),
             after: told(fault, verdict.allowed, verdict.status),
             other_headers,
-            rule_before: outcome.reason.clone(),
+            rule_before: outcome.reason.clone().into_owned(),
             rule_after: verdict.reason,
         };
         self.changed += 1;
@@ -240,7 +240,7 @@ impl Report {
 }
 
 impl Tally {
-    fn add(&mut self, decision: Decision, asked_redacted: bool, examples: usize) {
+    fn add(&mut self, decision: Decision<'_>, asked_redacted: bool, examples: usize) {
         self.count += 1;
         self.asked_redacted += u64::from(asked_redacted);
         let subject = told_subject(decision.caller.as_ref().map(|caller| caller.subject.as_str()));
@@ -248,8 +248,8 @@ impl Tally {
         count(&mut self.paths, &decision.target, 1);
         if self.examples.len() < examples {
             let subject = subject.to_owned();
-            let Decision { action, target, time_ns, .. } = decision;
-            self.examples.push(Example { time: time(moment_of(time_ns)), subject, action, target });
+            let (action, target) = (decision.action.into_owned(), decision.target.into_owned());
+            self.examples.push(Example { time: time(moment_of(decision.time_ns)), subject, action, target });
         }
     }
 
@@ -390,11 +390,11 @@ mod tests {
     use super::*;
     use crate::cli::output::Format;
 
-    fn again(subject: &str, target: &str, before: bool, after: bool) -> Again {
+    fn again(subject: &str, target: &str, before: bool, after: bool) -> Again<'static> {
         let status = if before { 200 } else { 403 };
         let outcome = DecisionOutcome { allowed: before, status, ..DecisionOutcome::default() };
         let caller = Some(Asker { subject: subject.to_owned(), ..Asker::default() });
-        let decision = Decision { caller, target: target.to_owned(), outcome, ..Decision::default() };
+        let decision = Decision { caller, target: target.to_owned().into(), outcome, ..Decision::default() };
         let verdict = Verdict {
             allowed: after,
             reason: "a rule".to_owned(),
