@@ -86,6 +86,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Calls `reader` with a view of everything made so far.
     fn read<R>(&self, reader: impl FnOnce(&dyn View) -> Result<R>) -> Result<R>;
 
+    /// The opened value under one key, as a view of its own would show it.
+    fn load<T: Stored>(&self, space: Space, key: &[u8]) -> Result<Option<T>> {
+        self.read(|view| view.load(space, key))
+    }
+
     /// Makes all of a batch or nothing, as durable as this backend can, if the view at `position` is still the newest.
     /// An empty batch asks just that.
     fn write(&self, ops: Vec<Op>, position: u64) -> Result<Written>;

@@ -5,6 +5,7 @@
 
 mod directory;
 mod marks;
+mod recent;
 mod verify;
 
 use std::{
@@ -24,12 +25,15 @@ use parking_lot::RwLock;
 use crate::{
     Error, Options, Result,
     backend::{Backend, Op, View, Visit, Written},
-    codec::Space,
+    codec::{Space, Stored},
     store::Store,
 };
 
-/// Threads of fjall: one that writes table files, one that merges them.
-const WORKERS: usize = 2;
+use self::recent::{Found, Recent};
+
+/// Threads of fjall that write table files and merge them. Of two, one would pass on the other's orders to merge, again and
+/// again without a pause, as long as it merges.
+const WORKERS: usize = 1;
 /// Most bytes of fjall's journals before the oldest is written out.
 const JOURNAL_BYTES: u64 = 256 << 20;
 
@@ -116,8 +120,9 @@ impl Embedded {
 pub struct Disk {
     directory: PathBuf,
     open: RwLock<Option<Open>>,
-    /// Number of the last durable batch.
+    /// Number of the last durable batch; set once it is visible.
     mark: AtomicU64,
+    recent: Recent,
 }
 
 /// What is let go of by closing. Fields are dropped in this order: the lock goes last.
@@ -178,7 +183,7 @@ impl Disk {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = Database::builder(&data)
                 .worker_threads(WORKERS)
-                .cache_size(options.cache_bytes)
+                .cache_size(options.cache_bytes / 2)
                 .max_journaling_size(JOURNAL_BYTES)
                 .open()?;
             let spaces = Spaces::open(&database, options)?;
@@ -200,7 +205,17 @@ impl Disk {
         expected.check(mark)?;
         directory::finish(path)?;
         let open = RwLock::new(Some(Open { spaces, database, _lock: lock }));
-        Ok(Self { directory: path.to_owned(), open, mark: AtomicU64::new(mark) })
+        let recent = Recent::new(options.cache_bytes / 2);
+        Ok(Self { directory: path.to_owned(), open, mark: AtomicU64::new(mark), recent })
+    }
+}
+
+impl Disk {
+    /// A view of everything made so far.
+    fn view<'a>(&'a self, open: &'a Open) -> Snapshot<'a> {
+        // Read first: a batch that becomes visible in between is in the snapshot and no harm.
+        let at = self.mark.load(Ordering::Acquire);
+        Snapshot { snapshot: open.database.snapshot(), at, disk: self, spaces: &open.spaces }
     }
 }
 
@@ -208,11 +223,22 @@ impl Backend for Disk {
     fn read<R>(&self, reader: impl FnOnce(&dyn View) -> Result<R>) -> Result<R> {
         let guard = self.open.read();
         let open = guard.as_ref().ok_or_else(closed)?;
-        let view = Snapshot { snapshot: open.database.snapshot(), spaces: &open.spaces };
+        let view = self.view(open);
         // Fjall checks what it reads, but trusts some lengths: damage there is a panic of its own.
         catch_unwind(AssertUnwindSafe(|| reader(&view))).unwrap_or_else(|_panic| {
             Err(Error::Corrupt(format!("`{}`: its files contradict each other", self.directory.display())))
         })
+    }
+
+    fn load<T: Stored>(&self, space: Space, key: &[u8]) -> Result<Option<T>> {
+        if space == Space::Rows
+            && let Some(open) = &*self.open.read()
+            && let Found::Row(row) = self.recent.find(key, self.mark.load(Ordering::Acquire), &self.mark)
+        {
+            let place = open.spaces.of(space).path().display();
+            return row.map(|sealed| T::open(&place, key, sealed)).transpose();
+        }
+        self.read(|view| view.load(space, key))
     }
 
     fn write(&self, ops: Vec<Op>, _position: u64) -> Result<Written> {
@@ -221,15 +247,21 @@ impl Backend for Disk {
         let mut batch = OwnedWriteBatch::with_capacity(open.database.clone(), ops.len() + 1);
         let mark = self.mark.load(Ordering::Relaxed) + 1;
         batch.insert(&open.spaces.names, marks::KEY, marks::encode(mark));
+        let mut rows = Vec::new();
         for Op { space, key, value } in ops {
+            if space == Space::Rows {
+                rows.push((Box::from(&key[..]), value.clone()));
+            }
             match value {
                 Some(value) => batch.insert(open.spaces.of(space), key, value),
                 None => batch.remove(open.spaces.of(space), key),
             }
         }
+        self.recent.begin(rows.iter().map(|(key, _)| &**key));
         // Fsynced before it is applied, so that no view sees what a crash could take back.
         batch.durability(Some(PersistMode::SyncData)).commit().map_err(|error| failed(&self.directory, &error))?;
-        self.mark.store(mark, Ordering::Relaxed);
+        self.mark.store(mark, Ordering::Release);
+        self.recent.end(rows, mark);
         Ok(Written::Made)
     }
 
@@ -251,14 +283,35 @@ impl fmt::Debug for Disk {
 
 struct Snapshot<'a> {
     snapshot: fjall::Snapshot,
+    /// A batch that was visible before it was taken.
+    at: u64,
+    disk: &'a Disk,
     spaces: &'a Spaces,
+}
+
+impl Snapshot<'_> {
+    fn search(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
+        let keyspace = self.spaces.of(space);
+        let value = self.snapshot.get(keyspace, key).map_err(|error| failed(keyspace.path(), &error))?;
+        Ok(value.map(Bytes::from))
+    }
 }
 
 impl View for Snapshot<'_> {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
-        let keyspace = self.spaces.of(space);
-        let value = self.snapshot.get(keyspace, key).map_err(|error| failed(keyspace.path(), &error))?;
-        Ok(value.map(Bytes::from))
+        if space != Space::Rows {
+            return self.search(space, key);
+        }
+        match self.disk.recent.find(key, self.at, &self.disk.mark) {
+            Found::Row(row) => Ok(row),
+            Found::Nothing(ticket) => {
+                let row = self.search(space, key)?;
+                if let Some(ticket) = ticket {
+                    self.disk.recent.keep(key, row.as_ref(), ticket);
+                }
+                Ok(row)
+            }
+        }
     }
 
     fn walk(&self, space: Space, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {

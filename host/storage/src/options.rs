@@ -24,7 +24,7 @@ pub struct Options {
     pub expiry_tick: Duration,
     /// Bytes of writes that may wait for the committer; callers beyond it wait for room.
     pub queue_bytes: usize,
-    /// Bytes of the block cache of embedded storage.
+    /// Bytes that embedded storage caches: half of them blocks of its files, half rows that were read or written lately.
     pub cache_bytes: u64,
     /// Bytes that each of the five keyspaces of embedded storage gathers in memory before it writes a table file, and largest size of
     /// one that is made of others. As it was when the store was made.

@@ -11,10 +11,9 @@ use crate::{
     codec::{self, Journal, Row, Space, Table},
 };
 
-/// The entry under a key, none when absent or expired.
-pub(crate) fn get(view: &dyn View, id: u32, key: &str, now_ms: u64) -> Result<Option<Entry>> {
-    let row: Option<Row> = view.load(Space::Rows, &codec::row_key(id, key))?;
-    Ok(row.filter(|row| !row.expired(now_ms)).map(|row| row.entry(key.to_owned())))
+/// The entry that a row is under its key, none when absent or expired.
+pub(crate) fn entry(row: Option<Row>, key: &str, now_ms: u64) -> Option<Entry> {
+    row.filter(|row| !row.expired(now_ms)).map(|row| row.entry(key.to_owned()))
 }
 
 /// What keys hold.
@@ -22,7 +21,7 @@ pub(crate) fn get_many(view: &dyn View, id: u32, keys: &[String], now_ms: u64) -
     let mut entries = Vec::with_capacity(keys.len());
     let mut bytes = 0;
     for key in keys {
-        let entry = get(view, id, key, now_ms)?;
+        let entry = entry(view.load(Space::Rows, &codec::row_key(id, key))?, key, now_ms);
         bytes += entry.as_ref().map_or(0, |entry| entry.key.len() + entry.value.len());
         if bytes > MAX_COMMIT_BYTES {
             let why = format!("the {} keys hold more than {MAX_COMMIT_BYTES} bytes; read fewer at once", keys.len());

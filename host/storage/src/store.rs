@@ -22,7 +22,7 @@ use crate::{
     Change, Entry, Error, Item, Objects, Options, Result, Scope, Storage, Usage, Write,
     backend::{Backend, View},
     check,
-    codec::{self, Kind},
+    codec::{self, Kind, Row, Space},
     committer,
     queue::{Queue, Work},
     read,
@@ -207,10 +207,9 @@ impl<B: Backend> Storage for Store<B> {
         check::key(key)?;
         self.shared.backend.catch_up().await?;
         let now_ms = self.shared.options.clock.unix_ms();
-        self.shared.backend.read(|view| match self.shared.registry.find(&name) {
-            Some(table) => read::get(view, table.id, key, now_ms),
-            None => Ok(None),
-        })
+        let Some(table) = self.shared.registry.find(&name) else { return self.shared.backend.read(|_| Ok(None)) };
+        let row: Option<Row> = self.shared.backend.load(Space::Rows, &codec::row_key(table.id, key))?;
+        Ok(read::entry(row, key, now_ms))
     }
 
     async fn get_many(&self, scope: &Scope, table: &str, keys: &[&str]) -> Result<Vec<Option<Entry>>> {

@@ -126,6 +126,8 @@ impl Link {
         self.connected().map_err(Unpublished::Unknown)?;
         let unpublished = |error: jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::WrongLastSequence => Unpublished::Taken,
+            // The same of a leader that has another entry before it which it has not stored yet.
+            _ if code(&error) == Some(jetstream::ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Unpublished::Taken,
             PublishErrorKind::StreamNotFound => {
                 Unpublished::Unknown("the stream in NATS has no leader, or was removed".to_owned())
             }
@@ -284,6 +286,11 @@ async fn prepare(
 fn stands_alone(error: &CreateStreamError) -> bool {
     matches!(error.kind(), CreateStreamErrorKind::JetStream(code)
         if code.error_code() == jetstream::ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED)
+}
+
+/// What the server says with an error, by number.
+fn code(error: &(dyn std::error::Error + 'static)) -> Option<jetstream::ErrorCode> {
+    error.source()?.downcast_ref::<jetstream::Error>().map(jetstream::Error::error_code)
 }
 
 /// An error with what caused it, in one line.

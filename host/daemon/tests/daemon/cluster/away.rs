@@ -50,7 +50,12 @@ fn assert_recovers(cluster: &Cluster) {
     // A cluster that has just come back may elect once more.
     let put = ["kv", "put", "a", "3"];
     wait_for("a write to be taken", || (two.run(&put).status.code() == Some(0)).then_some(()));
-    assert_eq!(three.ok(&["kv", "get", "a"]), "3");
+    // So may reads be refused for a moment, but none is answered with an older value.
+    let read = wait_for("a read to be answered", || {
+        let read = three.run(&["kv", "get", "a"]);
+        (read.status.code() == Some(0)).then(|| text(&read.stdout))
+    });
+    assert_eq!(read.trim_end(), "3");
     wait_for("a change of a slot", || {
         let bound = one.run(&["plugin", "bind", "kv.store/tenant", "kv-storage"]);
         (bound.status.code() == Some(0)).then_some(text(&bound.stdout))
