@@ -22,14 +22,13 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, compaction::Leveled};
 use parking_lot::RwLock;
 
+use self::recent::{Found, Recent};
 use crate::{
     Error, Options, Result,
     backend::{Backend, Op, View, Visit, Written},
     codec::{Space, Stored},
     store::Store,
 };
-
-use self::recent::{Found, Recent};
 
 /// Threads of fjall that write table files and merge them. Of two, one would pass on the other's orders to merge, again and
 /// again without a pause, as long as it merges.
@@ -210,20 +209,13 @@ impl Disk {
     }
 }
 
-impl Disk {
-    /// A view of everything made so far.
-    fn view<'a>(&'a self, open: &'a Open) -> Snapshot<'a> {
-        // Read first: a batch that becomes visible in between is in the snapshot and no harm.
-        let at = self.mark.load(Ordering::Acquire);
-        Snapshot { snapshot: open.database.snapshot(), at, disk: self, spaces: &open.spaces }
-    }
-}
-
 impl Backend for Disk {
     fn read<R>(&self, reader: impl FnOnce(&dyn View) -> Result<R>) -> Result<R> {
         let guard = self.open.read();
         let open = guard.as_ref().ok_or_else(closed)?;
-        let view = self.view(open);
+        // Read first: a batch that becomes visible in between is in the snapshot and no harm.
+        let at = self.mark.load(Ordering::Acquire);
+        let view = Snapshot { snapshot: open.database.snapshot(), at, disk: self, spaces: &open.spaces };
         // Fjall checks what it reads, but trusts some lengths: damage there is a panic of its own.
         catch_unwind(AssertUnwindSafe(|| reader(&view))).unwrap_or_else(|_panic| {
             Err(Error::Corrupt(format!("`{}`: its files contradict each other", self.directory.display())))
@@ -257,6 +249,7 @@ impl Backend for Disk {
                 None => batch.remove(open.spaces.of(space), key),
             }
         }
+        // A batch that fails stays begun: nothing is held of it, and fjall takes no other.
         self.recent.begin(rows.iter().map(|(key, _)| &**key));
         // Fsynced before it is applied, so that no view sees what a crash could take back.
         batch.durability(Some(PersistMode::SyncData)).commit().map_err(|error| failed(&self.directory, &error))?;

@@ -34,7 +34,6 @@ struct Shard {
 }
 
 /// A row as a batch left it; none when there is no such row.
-#[derive(Clone)]
 struct Held {
     row: Option<Bytes>,
     /// A batch that had become visible when the row was this.

@@ -55,7 +55,7 @@ fn assert_recovers(cluster: &Cluster) {
         let read = three.run(&["kv", "get", "a"]);
         (read.status.code() == Some(0)).then(|| text(&read.stdout))
     });
-    assert_eq!(read.trim_end(), "3");
+    assert_eq!(read, "3");
     wait_for("a change of a slot", || {
         let bound = one.run(&["plugin", "bind", "kv.store/tenant", "kv-storage"]);
         (bound.status.code() == Some(0)).then_some(text(&bound.stdout))
